@@ -1,0 +1,62 @@
+"""Fixtures every test may use: the package under its import name, and one real ComfyUI per run."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _import_this_checkout():
+    """Make ``comfyui_cascade`` this checkout, whatever the environment has installed under that name."""
+    spec = importlib.util.spec_from_file_location(
+        "comfyui_cascade", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["comfyui_cascade"] = module
+    spec.loader.exec_module(module)
+
+
+_import_this_checkout()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device, and torch sees none here")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A running ComfyUI with this checkout as its only pack. See tests/support/comfy_server.py."""
+    from comfy_server import ComfyServer
+
+    running = ComfyServer(tmp_path_factory.mktemp("comfyui") / "base")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def comfy():
+    """ComfyUI's ``nodes`` module, with ComfyUI importable in this process, on the CPU."""
+    from comfy_host import comfy_library
+
+    return comfy_library()
+
+
+@pytest.fixture
+def graph():
+    """An empty prompt to add nodes to."""
+    from comfy_graph import Graph
+
+    return Graph()

@@ -1,0 +1,30 @@
+"""The pack inside a real ComfyUI: it loads, runs and reports errors through the harness the other tests use."""
+
+import pytest
+from PIL import Image
+
+
+def _copy(graph, name):
+    loaded = graph.add("LoadImage", image=name)
+    graph.add("SaveImage", images=loaded[0], filename_prefix="copy")
+    return graph.prompt()
+
+
+def test_prompt_runs_to_its_picture(server, graph):
+    name = server.upload("red.png", Image.new("RGB", (64, 32), "red"))
+    (image,) = server.images(server.queue(_copy(graph, name)))
+    assert image.size == (64, 32)
+    assert image.getpixel((5, 5)) == (255, 0, 0)
+
+
+def test_refused_prompt_raises_with_the_reason(server, graph):
+    assert "no_such_picture.png" in server.error(_copy(graph, "no_such_picture.png"))
+
+
+def test_failing_node_raises_with_its_message(server, graph):
+    short = graph.add("EmptyImage", width=16, height=16, batch_size=1, color=0)
+    mask = graph.add("ImageToMask", image=short[0], channel="alpha")
+    image = graph.add("MaskToImage", mask=mask[0])
+    graph.add("PreviewImage", images=image[0])
+    with pytest.raises(AssertionError, match="ImageToMask"):
+        server.queue(graph.prompt())
