@@ -7,8 +7,8 @@ _HOST_NEEDED = (
 )
 
 
-async def comfy_entrypoint():
-    """The extension ComfyUI loads; everything heavy is imported here, so importing this file costs nothing."""
+async def comfy_entrypoint() -> object:
+    """The extension ComfyUI loads. Its imports are in here, so that importing this file costs nothing."""
     import logging
 
     try:
@@ -25,8 +25,8 @@ async def comfy_entrypoint():
     return CascadeExtension()
 
 
-def __getattr__(name: str):
-    # A ComfyUI without comfy_entrypoint asks for the older NODE_CLASS_MAPPINGS. It gets one clear line and no nodes.
+def __getattr__(name: str) -> dict:
+    # A ComfyUI older than comfy_entrypoint asks for NODE_CLASS_MAPPINGS. It gets one clear line and no nodes.
     import logging
     from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""The pack inside a real ComfyUI: it loads, runs and reports errors through the harness the other tests use."""
+"""The pack inside a real ComfyUI, and the harness that the other server tests stand on."""
 
 import pytest
 from PIL import Image

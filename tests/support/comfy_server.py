@@ -48,7 +48,7 @@ class ComfyServer:
         flags += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
         if not torch.accelerator.is_available():
             flags.append("--cpu")
-        # main.py finds its own modules through the script folder, which PYTHONSAFEPATH would take off sys.path.
+        # main.py finds its modules through the script's folder, which PYTHONSAFEPATH takes off sys.path.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
         with self._log.open("wb") as log:
             return subprocess.Popen(
@@ -91,7 +91,7 @@ class ComfyServer:
         return self._json("/object_info")
 
     def queue(self, prompt: dict[str, Any]) -> dict[str, Any]:
-        """Run an API-format prompt to its end and return its history entry; PromptError says what went wrong."""
+        """The history entry of an API-format prompt, run to its end; PromptError says what went wrong."""
         answer = self._submit(prompt)
         return self._history(answer["prompt_id"])
 
@@ -118,9 +118,10 @@ class ComfyServer:
         home = self.base / "home"  # comfy-cli keeps its settings here and not in the developer's own
         home.mkdir(exist_ok=True)
         comfy = Path(sys.executable).with_name("comfy")
+        command = [comfy, "--skip-prompt", "--json", "run", "--workflow", path, "--wait", "--where", "local"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), "--timeout", str(RUN_SECONDS)]
         done = subprocess.run(
-            [comfy, "--skip-prompt", "--json", "run", "--workflow", path, "--wait", "--where", "local"]
-            + ["--host", "127.0.0.1", "--port", str(self.port), "--timeout", str(RUN_SECONDS)],
+            command,
             env={**os.environ, "HOME": str(home), "USERPROFILE": str(home), "DO_NOT_TRACK": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
