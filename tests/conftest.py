@@ -47,7 +47,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def comfy():
+def comfy_nodes():
     """ComfyUI's ``nodes`` module, with ComfyUI importable in this process, on the CPU."""
     from comfy_host import comfy_library
 

@@ -14,6 +14,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -142,10 +147,11 @@ def _names(text):
 
 
 def _dependencies(extras=True):
-    from importlib.metadata import requires
-
-    lines = [line for line in requires("cascade") if extras or "extra ==" not in line]
-    return [dev._normal(name) for line in lines for name in _names(line)[:1]]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"]
+    if extras:
+        lines = lines + [line for extra in project["optional-dependencies"].values() for line in extra]
+    return [dev._normal(_names(line)[0]) for line in lines]
 
 
 # The ComfyUI archive

@@ -1,6 +1,10 @@
 """The pack inside a real ComfyUI, and the harness that the other server tests stand on."""
 
+import json
+
+import comfyui_cascade
 import pytest
+from comfy_host import ROOT, comfy_tree
 from PIL import Image
 
 
@@ -28,3 +32,19 @@ def test_failing_node_raises_with_its_message(server, graph):
     graph.add("PreviewImage", images=image[0])
     with pytest.raises(AssertionError, match="ImageToMask"):
         server.queue(graph.prompt())
+
+
+def test_workflow_file_runs_through_comfy_cli(server, graph, tmp_path):
+    picture = graph.add("EmptyImage", width=24, height=16, batch_size=2, color=255)
+    graph.add("SaveImage", images=picture[0], filename_prefix="through_cli")
+    file = tmp_path / "two_pictures.json"
+    file.write_text(json.dumps(graph.prompt()))
+    assert [image.size for image in server.run_workflow(file)] == [(24, 16), (24, 16)]
+
+
+def test_comfyui_is_a_library_here_and_the_pack_is_this_checkout(comfy_nodes):
+    import comfy.sd
+
+    assert "KSampler" in comfy_nodes.NODE_CLASS_MAPPINGS
+    assert comfy.sd.__file__.startswith(str(comfy_tree()))
+    assert comfyui_cascade.__path__ == [str(ROOT)]
