@@ -1,0 +1,1 @@
+"""Diffusion: noise levels, what a network predicts, steps from noisy to clean, guidance."""
