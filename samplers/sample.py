@@ -7,6 +7,7 @@ numbers: ``ddpm`` there is ``ddpm`` here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ def sample(
     """
     levels = spaced_logsnr(steps, shift, start).to(x.device)
     clean = x
-    for i, (now, then) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+    for i, (now, then) in enumerate(pairwise(levels)):
         t = time_of_logsnr(now).expand(x.shape[0])
         alpha, sigma_vp = alpha_sigma(now)
         clean, noise = target(network(x, t).float(), x, alpha, sigma_vp)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..layers.channels_last import layer_norm, on_channels_first, to_channels_first, to_channels_last
 from ..layers.ops import TORCH, Operations

@@ -22,7 +22,7 @@ from ..layers.ops import TORCH, Operations
 from ..layers.trunk import RELEASED_HEAD_WIDTH, Shapes, TrunkConfig, add_trunk, run_trunk
 
 RELEASED_PATCH_SIZE = 2
-"""Cells along a side that the input convolution sees as one. Shapes tell only its product with the channels."""
+"""Cells along a side that the input convolution sees as one; shapes do not tell."""
 
 
 @dataclass(frozen=True, slots=True)
