@@ -85,7 +85,7 @@ def set_up(step: Steps) -> Path:
     WORK.mkdir(exist_ok=True)
     with _one_at_a_time(WORK / "lock"):
         tree = _named_tree() or TREE
-        if not _python_works():
+        if not _venv_works():
             _make_venv(step)
         if tree == TREE and not _tree_is_current():
             _fetch_comfyui(step)
@@ -122,9 +122,12 @@ def _venv_program(name: str) -> Path:
     return VENV / "Scripts" / f"{name}.exe" if os.name == "nt" else VENV / "bin" / name
 
 
-def _python_works() -> bool:
-    # A venv whose Python was since removed keeps a dangling link, which does not exist.
-    return _venv_program("python").exists() and (VENV / "pyvenv.cfg").exists()
+def _venv_works() -> bool:
+    """Whether .venv is whole, the Python it was made from is there, and the checkout was not moved since."""
+    pip = _venv_program("pip")
+    if not _venv_program("python").exists() or not pip.exists():
+        return False
+    return os.name == "nt" or os.fsencode(VENV) in pip.read_bytes()
 
 
 def _make_venv(step: Steps) -> None:
@@ -240,14 +243,22 @@ def _pip(step: Steps, *arguments: str | Path) -> None:
     command = [_venv_program("python"), "-m", "pip", *arguments]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     with PIP_LOG.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as pip:
-        while pip.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                pip.wait(10)
-                break
-            doing = re.findall(PIP_DOES, _read(PIP_LOG), re.MULTILINE)
-            step.say(f"    {doing[-1].strip()[:90]}" if doing else "    Asking the package index")
+        try:
+            while _still_runs(pip, seconds=10):
+                doing = re.findall(PIP_DOES, _read(PIP_LOG), re.MULTILINE)
+                step.say(f"    {doing[-1].strip()[:90]}" if doing else "    Asking the package index")
+        except BaseException:
+            pip.terminate()
+            raise
     if pip.returncode:
         raise Problem(pip_problem(_read(PIP_LOG)))
+
+
+def _still_runs(process: subprocess.Popen, seconds: float) -> bool:
+    """Whether a process outlives a wait of this length."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is None
 
 
 def _read(path: Path) -> str:
