@@ -14,6 +14,13 @@ def _copy(graph, name):
     return graph.prompt()
 
 
+def test_pack_loads_without_errors(server):
+    log = server.log()
+    assert "IMPORT FAILED" not in log
+    assert "Error while calling comfy_entrypoint" not in log
+    assert any(name.startswith("Cascade") for name in server.object_info())
+
+
 def test_prompt_runs_to_its_picture(server, graph):
     name = server.upload("red.png", Image.new("RGB", (64, 32), "red"))
     (image,) = server.images(server.queue(_copy(graph, name)))
