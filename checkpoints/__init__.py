@@ -1,0 +1,1 @@
+"""From files to networks: read headers, tell parts apart, bring every layout to one, open."""

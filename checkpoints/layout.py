@@ -1,0 +1,77 @@
+"""One set of names for weights that four programs spell differently.
+
+Ours are Stability's names with ComfyUI's separate attention projections. Everything here returns views of
+what it is given and copies no weights.
+
+Source: diffusers ``loaders/single_file_utils.py``, ComfyUI ``comfy/supported_models.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from ..layers.trunk import Shapes
+
+WRAPPERS = ("model.diffusion_model.", "_orig_mod.", "module.", "model.")
+"""Prefixes that programs put in front of every name: ComfyUI, torch.compile, data-parallel training."""
+
+_PACKED = ".attn.in_proj_"
+_ENDINGS = (
+    (".attention.to_q.", ".attention.attn.to_q."),
+    (".attention.to_k.", ".attention.attn.to_k."),
+    (".attention.to_v.", ".attention.attn.to_v."),
+    (".attention.to_out.0.", ".attention.attn.out_proj."),
+)
+
+
+def wrapper(names: Iterable[str]) -> str:
+    """The prefix, of one or more wrappers, that all names share; "" for none."""
+    names, found = list(names), ""
+    while names:
+        shared = (w for w in WRAPPERS if all(name.startswith(found + w) for name in names))
+        prefix = next(shared, "")
+        if not prefix:
+            break
+        found += prefix
+    return found
+
+
+def shapes(weights: Mapping[str, Tensor]) -> Shapes:
+    """Shape of each weight."""
+    return {key: tuple(tensor.shape) for key, tensor in weights.items()}
+
+
+def to_native(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of one network under our names, as views.
+
+    Takes Stability's, diffusers', ComfyUI's and our own names, wrapped or not. Names it does not know
+    pass as they are.
+    """
+    prefix = wrapper(weights)
+    bare = {key[len(prefix) :]: tensor for key, tensor in weights.items()}
+    stage_b = "effnet_mapper.0.weight" in bare
+    native: dict[str, Tensor] = {}
+    for key, tensor in bare.items():
+        if _PACKED in key:
+            native |= _unpacked(key, tensor)
+        elif key == "text_projection":  # OpenCLIP's, transposed
+            native["text_projection.weight"] = tensor.t()
+        else:
+            native[_renamed(key, stage_b)] = tensor
+    return native
+
+
+def _unpacked(key: str, tensor: Tensor) -> dict[str, Tensor]:
+    """Stability's packed projection as the three it holds, in the order q, k, v."""
+    path, kind = key.split("in_proj_")
+    return {f"{path}to_{name}.{kind}": part for name, part in zip("qkv", tensor.chunk(3), strict=True)}
+
+
+def _renamed(key: str, stage_b: bool) -> str:
+    for theirs, ours in _ENDINGS:
+        key = key.replace(theirs, ours)
+    if stage_b and key.startswith("clip_txt_pooled_mapper."):
+        return key.replace("clip_txt_pooled_mapper.", "clip_mapper.")
+    return key.replace("vquantizer.embedding.", "vquantizer.codebook.")
