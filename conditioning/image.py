@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .heads import count_heads
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """Of the pictures CLIP was trained on, red, green, blue."""
-
-RELEASED_HEAD_WIDTH = 64
-"""Channels of an attention head in every CLIP of the released cascade; shapes do not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,12 @@ class ImageEncoderConfig:
                 raise ValueError(f"no {key} in the file, so it is no CLIP image encoder with a projection")
         width, _, _, patch_size = shapes["vision_model.embeddings.patch_embedding.weight"]
         positions = shapes["vision_model.embeddings.position_embedding.weight"][0]
-        head_width = int((metadata or {}).get("cascade.head_dim", RELEASED_HEAD_WIDTH))
         layer = "vision_model.encoder.layers."
         return cls(
             width=width,
             depth=1 + max(int(key.split(".")[3]) for key in shapes if key.startswith(layer)),
             c_hidden=shapes[f"{layer}0.mlp.fc1.weight"][0],
-            heads=width // head_width,
+            heads=count_heads(width, metadata),
             patch_size=patch_size,
             image_size=patch_size * round((positions - 1) ** 0.5),  # one position is the class token's
             channels=shapes["visual_projection.weight"][0],
