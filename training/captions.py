@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from .world import Scene
+from .world import COLOURS, Scene
 
 _KIND_WORDS = {
     "house": ("house", "houses"), "tree": ("tree", "trees"), "flower": ("flower", "flowers"),
@@ -19,7 +19,12 @@ _GROUND_WORDS = {
     "sand": ("on the sand", "on the beach", "in the desert"),
     "sea": ("on the sea", "on the water", "on the ocean", "by the sea"),
 }
-_GROUND_UNDER = {"grass": "over the grass", "snow": "over the snow", "sand": "over the sand", "sea": "over the sea"}
+_GROUND_UNDER = {
+    "grass": "over the grass",
+    "snow": "over the snow",
+    "sand": "over the sand",
+    "sea": "over the sea",
+}
 _TIME_WORDS = {
     "day": ("by day", "during the day", "in the daytime", "on a sunny day"),
     "sunset": ("at sunset", "at dusk", "in the evening"),
@@ -38,7 +43,8 @@ def caption(scene: Scene, rng: random.Random) -> str:
     colour = scene.colour + " " if rng.random() < 0.95 else ""
     if scene.count == 1:
         article = "an" if (colour or singular)[0] in "aeiou" else "a"
-        what = f"{article} {rng.choice(('', '', '', 'big ', 'large ')) if article == 'a' else ''}{colour}{singular}"
+        size = rng.choice(("", "", "", "big ", "large ")) if article == "a" else ""
+        what = f"{article} {size}{colour}{singular}"
     else:
         what = f"{rng.choice(_NUMBERS[scene.count])} {colour}{plural}"
     details: list[str] = []
@@ -59,6 +65,4 @@ def words() -> set[str]:
     phrases = [*_GROUND_UNDER.values(), *_OPENINGS, "a an big large"]
     for table in (_KIND_WORDS, _NUMBERS, _GROUND_WORDS, _TIME_WORDS, _PLACE_WORDS):
         phrases += [phrase for group in table.values() for phrase in group]
-    from .world import COLOURS
-
     return {word for phrase in [*phrases, *COLOURS] for word in phrase.split()} | {","}

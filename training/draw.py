@@ -56,7 +56,9 @@ class _Pen:
     def polygon(self, colour: Colour, points: list[tuple[float, float]]) -> None:
         colour, points = _lit(colour, self.time, 0.6), self._at(points)
         self.canvas.polygon(points, fill=colour)
-        self.canvas.line([*points, points[0], points[1]], fill=_shade(colour, 0.6), width=self.line, joint="curve")
+        self.canvas.line(
+            [*points, points[0], points[1]], fill=_shade(colour, 0.6), width=self.line, joint="curve"
+        )
 
     def ellipse(self, colour: Colour, left: float, top: float, right: float, bottom: float) -> None:
         colour = _lit(colour, self.time, 0.6)
@@ -106,7 +108,16 @@ def _mushroom(pen: _Pen, colour: Colour) -> None:
 
 
 def _cat(pen: _Pen, colour: Colour) -> None:
-    tail = [(0.45, 0.95), (0.85, 0.8), (0.95, 0.3), (0.8, 0.05), (0.72, 0.1), (0.8, 0.35), (0.7, 0.65), (0.45, 0.7)]
+    tail = [
+        (0.45, 0.95),
+        (0.85, 0.8),
+        (0.95, 0.3),
+        (0.8, 0.05),
+        (0.72, 0.1),
+        (0.8, 0.35),
+        (0.7, 0.65),
+        (0.45, 0.7),
+    ]
     pen.polygon(colour, tail)
     pen.ellipse(colour, -0.52, -0.05, 0.52, 1.02)
     for s in (-1, 1):
@@ -196,7 +207,9 @@ def _sky(canvas: ImageDraw.ImageDraw, scene: Scene, rng: random.Random, s: float
             canvas.ellipse((px - pr, py - pr, px + pr, py + pr), fill=(236, 236, 220))
         canvas.ellipse((x - r, y - r, x + r, y + r), fill=(246, 240, 200))
         return
-    canvas.ellipse((x - r, y - r, x + r, y + r), fill=(255, 224, 70) if scene.time == "day" else (255, 206, 120))
+    canvas.ellipse(
+        (x - r, y - r, x + r, y + r), fill=(255, 224, 70) if scene.time == "day" else (255, 206, 120)
+    )
     cloud = (255, 255, 255) if scene.time == "day" else (250, 200, 176)
     x = (1 - side) * SIZE * s + rng.uniform(-12, 12) * s
     for dx, dy, cr in ((-15, 4, 10), (0, -2, 14), (15, 4, 10)):

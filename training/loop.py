@@ -41,7 +41,9 @@ class Run:
         return self.folder / f"{self.name}.pt"
 
 
-def train(run: Run, network: nn.Module, loss_of_step: Callable[[int], Tensor], say: Callable[[str], None]) -> nn.Module:
+def train(
+    run: Run, network: nn.Module, loss_of_step: Callable[[int], Tensor], say: Callable[[str], None]
+) -> nn.Module:
     """Train a network, going on from its checkpoint if there is one.
 
     Args:
@@ -59,7 +61,12 @@ def train(run: Run, network: nn.Module, loss_of_step: Callable[[int], Tensor], s
     mark = saved = reported = time.monotonic()
     mean = None
     while spent < run.minutes * 60:
-        rate = run.rate * min(1, (step + 1) / run.warmup) * 0.5 * (1 + math.cos(math.pi * spent / (run.minutes * 60)))
+        rate = (
+            run.rate
+            * min(1, (step + 1) / run.warmup)
+            * 0.5
+            * (1 + math.cos(math.pi * spent / (run.minutes * 60)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_of_step(step)
@@ -98,7 +105,9 @@ def _update_average(average: nn.Module, network: nn.Module, decay: float) -> Non
         mine.copy_(theirs)
 
 
-def _resume(run: Run, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+def _resume(
+    run: Run, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
     if not run.checkpoint.exists():
         return 0, 0.0
     state = torch.load(run.checkpoint, weights_only=True)
@@ -109,11 +118,20 @@ def _resume(run: Run, network: nn.Module, average: nn.Module, optimizer: torch.o
 
 
 def _save(
-    run: Run, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, step: int, spent: float
+    run: Run,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    spent: float,
 ) -> None:
     """Write beside, then rename: a run that is killed leaves the last whole checkpoint."""
     run.folder.mkdir(parents=True, exist_ok=True)
     beside = run.checkpoint.with_suffix(".part")
-    state = {"network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+    state = {
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
     torch.save({**state, "step": step, "spent": spent}, beside)
     beside.replace(run.checkpoint)

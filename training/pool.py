@@ -43,9 +43,7 @@ def open_pool(folder: Path, count: int) -> Pool:
 
 
 def _draw_pool(pictures: Path, masks: Path, count: int) -> None:
-    drawn = np.lib.format.open_memmap(
-        pictures, mode="w+", dtype=np.uint8, shape=(count, SIZE, SIZE, 3)
-    )
+    drawn = np.lib.format.open_memmap(pictures, mode="w+", dtype=np.uint8, shape=(count, SIZE, SIZE, 3))
     covered = np.zeros((count, MASK_CELLS, MASK_CELLS), dtype=bool)
     for i in range(count):
         drawn[i], boxes = draw(training_scene(i))

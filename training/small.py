@@ -94,8 +94,11 @@ def initialise_(network: nn.Module) -> nn.Module:
 
 
 def stage_a() -> StageA:
-    """A new Stage A. The gains of its branches start open, because a short run cannot open them from zero;
-    its last norm's gain is what makes latents divided by 0.43 have unit variance."""
+    """A new Stage A.
+
+    The gains of its branches start open, because a short run cannot open them from zero. Its last norm's
+    gain is fixed at what makes latents divided by 0.43 have unit variance.
+    """
     network = StageA(sizes.STAGE_A)
     for module in network.modules():
         if isinstance(module, StageABlock):
@@ -166,7 +169,11 @@ def train_semantic(recipe: Recipe) -> nn.Module:
         index, generator = _batch(step, 12, len(pool.masks))
         images = pool.images(index)
         cells = (len(index), 16, sizes.SEMANTIC_CELLS, sizes.SEMANTIC_CELLS)
-        noise = 0.3 * torch.rand(len(index), 1, 1, 1, generator=generator) * torch.randn(cells, generator=generator)
+        noise = (
+            0.3
+            * torch.rand(len(index), 1, 1, 1, generator=generator)
+            * torch.randn(cells, generator=generator)
+        )
         preview, readings = forward(shrink(images, sizes.ENCODER_PIXELS), noise)
         error = preview - shrink(images, preview.shape[-1])
         weight = 1 + 4 * pool.mask(index, 32).repeat_interleave(3, -1).repeat_interleave(3, -2)
@@ -228,7 +235,9 @@ def train_text(recipe: Recipe) -> nn.Module:
         rows = tokenize([caption(scene, random.Random(step * 64 + i)) for i, scene in enumerate(scenes)])
         labels = torch.tensor([_labels(scene) for scene in scenes])
         answers = network(rows).split(_ANSWERS, dim=1)
-        return sum(functional.cross_entropy(a, label) for a, label in zip(answers, labels.unbind(1), strict=True))
+        return sum(
+            functional.cross_entropy(a, label) for a, label in zip(answers, labels.unbind(1), strict=True)
+        )
 
     return train(recipe.run("text", 2e-3), network, loss, recipe.say)
 
