@@ -1,0 +1,36 @@
+"""The nodes; ComfyUI itself is touched in ``nodes/host`` alone."""
+
+from .condition import CascadeDecoderConditioning
+from .host import ComfyExtension, io
+from .latent import CascadeEmptyLatents, CascadeEncodeImage, CascadePreviewLatent
+from .load import (
+    CascadeLoadImageEncoder,
+    CascadeLoadSemanticEncoder,
+    CascadeLoadStageA,
+    CascadeLoadStageB,
+    CascadeLoadStageC,
+    CascadeLoadTextEncoder,
+)
+from .sample import CascadeSampler
+
+NODES: list[type[io.ComfyNode]] = [
+    CascadeLoadStageA,
+    CascadeLoadStageB,
+    CascadeLoadStageC,
+    CascadeLoadTextEncoder,
+    CascadeLoadImageEncoder,
+    CascadeLoadSemanticEncoder,
+    CascadeEmptyLatents,
+    CascadeEncodeImage,
+    CascadePreviewLatent,
+    CascadeDecoderConditioning,
+    CascadeSampler,
+]
+
+
+class CascadeExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node of the pack."""
+        return NODES

@@ -1,0 +1,90 @@
+"""Which files a loader offers, where they are, and what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.utils
+import folder_paths
+import torch
+from torch import Tensor
+
+from ... import weights as embedded
+from ...checkpoints.identify import Part, expect
+from ...checkpoints.layout import shapes
+from ...checkpoints.open import NETWORKS, check_weights, pick
+from ...checkpoints.recorded import Recorded
+
+SMALL = "small cascade"
+"""The choice that stands for the file that ships with the pack."""
+
+FOLDERS = {
+    Part.STAGE_A: "vae",
+    Part.STAGE_B: "diffusion_models",
+    Part.STAGE_C: "diffusion_models",
+    Part.TEXT_ENCODER: "text_encoders",
+    Part.IMAGE_ENCODER: "clip_vision",
+    Part.SEMANTIC_ENCODER: "vae",
+    Part.PREVIEWER: "vae",
+}
+"""Model folder of the host in which each part's files lie."""
+
+
+def choices(part: Part) -> list[str]:
+    """What a loader of a part offers, the embedded file first."""
+    small = [SMALL] if embedded.path(part.value).is_file() else []
+    return small + folder_paths.get_filename_list(FOLDERS[part])
+
+
+def path_of(part: Part, choice: str) -> str:
+    """The file behind a choice."""
+    if choice == SMALL:
+        return str(embedded.path(part.value))
+    return folder_paths.get_full_path_or_raise(FOLDERS[part], choice)
+
+
+def fingerprint(path: str) -> tuple[str, int, int]:
+    """Changes when a file is replaced, so that the host loads it again."""
+    status = Path(path).stat()
+    return path, status.st_mtime_ns, status.st_size
+
+
+@dataclass(frozen=True)
+class Contents:
+    """One part of the cascade as read from a file, whole and fitting.
+
+    Attributes:
+        file: the file's name, without its folder.
+        config: sizes of the network.
+        weights: under our names.
+        recorded: what the file's metadata says.
+    """
+
+    file: str
+    config: Any
+    weights: Mapping[str, Tensor]
+    recorded: Recorded
+
+
+def read_part(path: str | Path, part: Part) -> Contents:
+    """The weights of a part, by the host's reader.
+
+    They are compared with a network without storage, in torch's own layers: the host's layers may be born
+    without weights and take any.
+
+    Raises:
+        ValueError: the file holds something else, or not all of it.
+    """
+    header = expect(path, part)
+    recorded = Recorded.from_metadata(header.metadata, f"`{header.file}`")
+    weights = pick(comfy.utils.load_torch_file(str(path)), part)
+    network, config_class = NETWORKS[part]
+    config = config_class.from_shapes(shapes(weights), header.metadata)
+    with torch.device("meta"):
+        expected = shapes(network(config).state_dict())
+    unused = check_weights(expected, weights, header.file)
+    kept = {key: tensor for key, tensor in weights.items() if key not in set(unused)}
+    return Contents(header.file, config, kept, recorded)

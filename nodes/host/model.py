@@ -1,0 +1,240 @@
+"""Stage B and Stage C as the host's MODEL.
+
+The classes below derive from the host's own cascade models and skip their constructors: LoRA loaders ask for
+those types, and nothing else of them fits other sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+import comfy.utils
+import torch
+from comfy.conds import CONDNoiseShape, CONDRegular
+from comfy.model_base import BaseModel, ModelType, StableCascade_B, StableCascade_C
+from torch import Tensor, nn
+
+from ...checkpoints.identify import Part
+from ...checkpoints.recorded import Recorded
+from ...layers.trunk import TrunkConfig
+from ...samplers.target import TARGETS
+from .. import check
+from .files import Contents, read_part
+from .messages import say
+from .networks import HostStageB, HostStageC
+from .sampling import CascadeSampling
+
+LIVE_ACTIVATIONS = 8
+"""Tensors of the widest layer's size that are alive at once in a block, its fp32 copies included."""
+
+
+class MapCond(CONDNoiseShape):
+    """What is added to the input of Stage B, ``b h w c`` with one value for a patch of latent cells."""
+
+    patch = 2
+
+    def process_cond(self, batch_size: int, area: list[int] | None, **_: Any) -> MapCond:
+        """The part of the map under an area of the latents, for a batch.
+
+        Args:
+            batch_size: to repeat the map to.
+            area: height, width, top and left in latent cells; None for everything.
+        """
+        part = self.cond
+        if area is not None:
+            check.even_area(area)
+            height, width, top, left = (side // self.patch for side in area)
+            part = part[:, top : top + height, left : left + width]
+        return self._copy_with(comfy.utils.repeat_to_batch_size(part, batch_size))
+
+
+class _Cascade:
+    """What Stage B and Stage C have in common as the host's models; ``begin`` is their constructor."""
+
+    def begin(self, network: type[nn.Module], contents: Contents, host_config: Any) -> None:
+        """Build the network, empty, and everything the host asks a model for."""
+        # The host fills the table of cascade's noise levels one by one; this type's is cheap, and replaced.
+        BaseModel.__init__(self, host_config, ModelType.EPS, unet_model=network)
+        self.model_type = ModelType.STABLE_CASCADE
+        self.model_sampling = CascadeSampling(host_config)
+        self.cascade = contents.recorded
+
+    def _apply_model(self, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The clean estimate.
+
+        To the host every cascade predicts noise: nodes that change the schedule assume so. Where the file
+        says otherwise, the prediction is recovered from the host's estimate and read for what it is.
+        """
+        denoised = super()._apply_model(x, t, *args, **kwargs)
+        if self.cascade.prediction == "noise":
+            return denoised
+        sigma = t.view(-1, 1, 1, 1).to(x)
+        alpha = torch.rsqrt(1 + sigma**2)
+        target = TARGETS[self.cascade.prediction]
+        return target((x - denoised) / sigma, x * alpha, alpha, sigma * alpha)[0]
+
+    def memory_required(self, input_shape: list[int], cond_shapes: Any = None) -> float:
+        """Bytes of activations, from the widest layer; the host's formula knows the area of latents alone."""
+        config = self.diffusion_model.config
+        cells = input_shape[0] * math.prod(input_shape[2:]) / getattr(config, "patch_size", 1) ** 2
+        itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
+        return cells * _widest(config.trunk) * itemsize * LIVE_ACTIVATIONS
+
+    def _once(self, compute: Callable[..., Tensor], device: torch.device, *inputs: Tensor) -> Tensor:
+        """What does not change over a sampling run, computed where and as precisely as the run computes.
+
+        The host has the model on its device by the time it asks for conditions.
+        """
+        batch = max(len(tensor) for tensor in inputs)
+        dtype = self.get_dtype_inference()
+        repeated = (comfy.utils.repeat_to_batch_size(tensor, batch) for tensor in inputs)
+        with torch.no_grad():
+            return compute(*(tensor.to(device, dtype) for tensor in repeated))
+
+
+def _widest(trunk: TrunkConfig) -> float:
+    """Features inside the widest MLP to a cell of the finest level."""
+    shrink = 4 if trunk.transition == "strided" else 1
+    return max(4 * level.width / shrink**i for i, level in enumerate(trunk.down))
+
+
+class CascadeC(_Cascade, StableCascade_C):
+    """Stage C as the host's model."""
+
+    def __init__(self, contents: Contents, host_config: Any):
+        self.begin(HostStageC, contents, host_config)
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, CONDRegular]:
+        """The prompt's tokens; the host passes all entries of one CONDITIONING and what it samples.
+
+        They are not a cross-attention condition to the host: it would repeat the shorter of two prompts to
+        the length of the longer, which changes the attention of cells to cells.
+        """
+        config = self.diffusion_model.config
+        check.latent_channels(kwargs["noise"], config.channels, "Stage C")
+        pooled = check.pooled(kwargs.get("pooled_output"), config.c_pooled, "Stage C")
+        text = check.text(kwargs.get("cross_attn"), config.c_text)
+        image = _image_prompts(kwargs.get("unclip_conditioning"), config.c_image)
+        tokens = self._once(self.diffusion_model.tokens, kwargs["device"], text, pooled, image)
+        return {"tokens": CONDRegular(tokens)}
+
+
+def _image_prompts(entries: list[dict] | None, c_image: int) -> Tensor:
+    """Image prompts as ``1 n c``; the one zero vector that stands for none."""
+    if not entries:
+        return torch.zeros(1, 1, c_image)
+    embeds = [e["clip_vision_output"].image_embeds * e["strength"] for e in entries]
+    for embed in embeds:
+        check.image_embed(embed, c_image)
+    return torch.cat(embeds)[None]
+
+
+class CascadeB(_Cascade, StableCascade_B):
+    """Stage B as the host's model."""
+
+    def __init__(self, contents: Contents, host_config: Any):
+        self.begin(HostStageB, contents, host_config)
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, CONDRegular]:
+        """The prompt's tokens and the map of Stage C's latents.
+
+        A prompt without Stage C latents is an error, except as the negative: there it means zeros, as in the
+        reference.
+        """
+        network, noise, device = self.diffusion_model, kwargs["noise"], kwargs["device"]
+        config = network.config
+        check.latent_channels(noise, config.channels, "Stage B")
+        check.stage_b_cells(noise, config.patch_size, len(config.trunk.down))
+        pooled = check.pooled(kwargs.get("pooled_output"), config.c_pooled, "Stage B")
+        prior = kwargs.get("stable_cascade_prior")
+        if prior is None and kwargs.get("prompt_type") == "negative":
+            prior = torch.zeros(1, config.c_semantic, 1, 1)
+        else:
+            check.prior(prior, noise, config.c_semantic)
+            check.tell_compression(check.compression_of_latents(noise, prior), self.cascade.compression, say)
+        tokens = self._once(network.tokens, device, pooled)
+        cells = self._once(lambda p: network.semantic_map(p, *noise.shape[-2:]), device, prior)
+        return {"tokens": CONDRegular(tokens), "semantic_map": MapCond(cells)}
+
+
+class Kind(NamedTuple):
+    """How one of the stages becomes a MODEL."""
+
+    part: Part
+    model: type[BaseModel]
+    host_config: type
+
+
+KINDS = {
+    Part.STAGE_B: Kind(Part.STAGE_B, CascadeB, comfy.supported_models.Stable_Cascade_B),
+    Part.STAGE_C: Kind(Part.STAGE_C, CascadeC, comfy.supported_models.Stable_Cascade_C),
+}
+
+
+def load_model(path: str | Path, part: Part, disable_dynamic: bool = False) -> Any:
+    """A MODEL from the file of a Stage B or Stage C, of any size.
+
+    Args:
+        path: a safetensors file, of the stage alone or with more in it.
+        part: which stage.
+        disable_dynamic: what the host passes when it needs weights it can change in place.
+
+    Raises:
+        ValueError: the file holds something else, or not all of it.
+    """
+    contents = read_part(path, part)
+    kind = KINDS[part]
+    load_device = comfy.model_management.get_torch_device()
+    offload_device = comfy.model_management.unet_offload_device()
+    model = kind.model(contents, _host_config(kind, contents, load_device))
+    patching = comfy.model_patcher  # the host replaces the class in it when it starts
+    patcher_class = patching.ModelPatcher if disable_dynamic else patching.CoreModelPatcher
+    patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
+    if not comfy.model_management.is_device_cpu(offload_device):
+        model.to(offload_device)
+    model.load_model_weights(dict(contents.weights), "", assign=patcher.is_dynamic())
+    patcher.cached_patcher_init = (load_model, (path, part))
+    return patcher
+
+
+def _host_config(kind: Kind, contents: Contents, device: torch.device) -> Any:
+    """The host's configuration of a cascade model: precision, schedule, latents."""
+    made = kind.host_config({"config": contents.config})
+    weights, supported = contents.weights, made.supported_inference_dtypes
+    dtype = comfy.model_management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(weights),
+        supported_dtypes=supported,
+        weight_dtype=comfy.utils.weight_dtype(weights),
+    )
+    made.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, device, supported))
+    if kind.part is Part.STAGE_C:
+        made.latent_format.spacial_downscale_ratio = contents.recorded.compression
+    preview = contents.recorded.latent_rgb
+    if preview is not None:
+        made.latent_format.latent_rgb_factors = [list(row) for row in preview.factors]
+        made.latent_format.latent_rgb_factors_bias = list(preview.bias)
+    return made
+
+
+class Traits(NamedTuple):
+    """What a node may ask about a MODEL, ours or the host's.
+
+    Attributes:
+        channels: of its latents.
+        compression: pixels per Stage C cell along a side in training.
+    """
+
+    channels: int
+    compression: float
+
+
+def traits(model: Any) -> Traits:
+    """See ``Traits``; a model of the host's own classes has the released values."""
+    recorded = getattr(model.model, "cascade", None) or Recorded()
+    return Traits(model.model.latent_format.latent_channels, recorded.compression)
