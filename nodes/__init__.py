@@ -1,6 +1,7 @@
 """The nodes; ComfyUI itself is touched in ``nodes/host`` alone."""
 
 from .condition import CascadeDecoderConditioning
+from .example import CascadeExamplePicture
 from .host import ComfyExtension, io
 from .latent import CascadeEmptyLatents, CascadeEncodeImage, CascadePreviewLatent
 from .load import (
@@ -20,6 +21,7 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeLoadTextEncoder,
     CascadeLoadImageEncoder,
     CascadeLoadSemanticEncoder,
+    CascadeExamplePicture,
     CascadeEmptyLatents,
     CascadeEncodeImage,
     CascadePreviewLatent,
