@@ -28,8 +28,9 @@ STAGE_C = {
 
 STAGE_B = {
     "released form": {
-        "c_hidden": (16, 32, 64, 64), "blocks": ((1, 2, 3, 1), (1, 3, 2, 1)), "repeats": ((1,) * 4, (3, 3, 2, 2)),
-        "units": ("CT", "CT", "CTA", "CTA"), "c_cond": 80, "head_dim": 32, "t_conds": ("sca",),
+        "c_hidden": (16, 32, 64, 64), "blocks": ((1, 2, 3, 1), (1, 3, 2, 1)),
+        "repeats": ((1,) * 4, (3, 3, 2, 2)), "units": ("CT", "CT", "CTA", "CTA"), "c_cond": 80,
+        "head_dim": 32, "t_conds": ("sca",),
     },
     "lite form": {
         "c_hidden": (24, 40, 72, 72), "blocks": ((2, 1, 2, 1), (1, 2, 1, 2)), "repeats": ((1,) * 4, (2,) * 4),
