@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,19 @@ def fingerprint(path: str) -> tuple[str, int, int]:
     return path, status.st_mtime_ns, status.st_size
 
 
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Turn what is wrong with the shapes in a file into a sentence about that file."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(
+            f"`{file}` lacks {error.args[0]}; it is cut or of another model, so choose another file"
+        ) from None
+    except ValueError as error:
+        raise ValueError(str(error) if f"`{file}`" in str(error) else f"`{file}`: {error}") from None
+
+
 @dataclass(frozen=True)
 class Contents:
     """One part of the cascade as read from a file, whole and fitting.
@@ -82,9 +96,10 @@ def read_part(path: str | Path, part: Part) -> Contents:
     recorded = Recorded.from_metadata(header.metadata, f"`{header.file}`")
     weights = pick(comfy.utils.load_torch_file(str(path)), part)
     network, config_class = NETWORKS[part]
-    config = config_class.from_shapes(shapes(weights), header.metadata)
-    with torch.device("meta"):
-        expected = shapes(network(config).state_dict())
+    with naming(header.file):
+        config = config_class.from_shapes(shapes(weights), header.metadata)
+        with torch.device("meta"):
+            expected = shapes(network(config).state_dict())
     unused = check_weights(expected, weights, header.file)
     kept = {key: tensor for key, tensor in weights.items() if key not in set(unused)}
     return Contents(header.file, config, kept, recorded)

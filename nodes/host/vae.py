@@ -19,6 +19,7 @@ from ...checkpoints.recorded import Recorded
 from ...stage_a import StageAConfig
 from ...stage_c.coder import Previewer, PreviewerConfig, SemanticEncoder, SemanticEncoderConfig
 from .. import check
+from .files import naming
 
 LIVE_ACTIVATIONS = 4
 """Tensors of the widest layer's size that are alive at once."""
@@ -165,7 +166,7 @@ def load_stage_a(path: str | Path) -> CascadeVAE:
     Raises:
         ValueError: the file holds something else.
     """
-    network = load_part(path, Part.STAGE_A)
+    network = _load(path, Part.STAGE_A)
     ratio = 2 ** len(network.config.widths)  # the first fold of pixels halves as each change of level does
     cell = _stage_a_features(network.config)
     # Native Stage A takes and gives pictures in [0, 1] and does not clamp; so does this one.
@@ -192,8 +193,8 @@ def load_semantic_encoder(path: str | Path, previewer: str | Path | None = None)
     Raises:
         ValueError: a file holds something else, or the two do not fit each other.
     """
-    encoder = load_part(path, Part.SEMANTIC_ENCODER)
-    drawer = load_part(previewer, Part.PREVIEWER) if previewer else None
+    encoder = _load(path, Part.SEMANTIC_ENCODER)
+    drawer = _load(previewer, Part.PREVIEWER) if previewer else None
     channels = encoder.config.channels
     if drawer and drawer.config.convolutions[0][1] != channels:
         raise ValueError(
@@ -217,6 +218,11 @@ def load_semantic_encoder(path: str | Path, previewer: str | Path | None = None)
         path,
         previewer,
     )
+
+
+def _load(path: str | Path, part: Part) -> nn.Module:
+    with naming(Path(path).name):
+        return load_part(path, part)
 
 
 def _recorded(path: str | Path, part: Part) -> Recorded:

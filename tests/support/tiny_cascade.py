@@ -23,7 +23,7 @@ from comfyui_cascade.stage_c.coder import (
 from random_weights import randomise
 from safetensors.torch import save_file
 
-HEAD, TEXT, IMAGE, COND, POSITIONS = 16, 32, 24, 32, 16
+HEAD, TEXT, IMAGE, COND, POSITIONS = 16, 32, 768, 32, 16  # the host assumes 768 for images
 COMPRESSION = 256 / 12
 WORDS = {",": 267, "a": 320, "cat": 2368, "house": 1212, "red": 736, "blue": 1746}
 TOKEN_IDS = [*WORDS.values(), 49406, 49407]
