@@ -288,15 +288,23 @@ def _weighted(prediction: Tensor, target: Tensor, mask: Tensor, weight: float) -
     return (weights * (prediction - target).square()).mean() / weights.mean()
 
 
+def _pooled_captions(recipe: Recipe) -> Tensor:
+    """Pooled text of one caption for each picture of the pool, one in twenty of them empty: ``n d``."""
+    encoder = averaged(recipe.run("text", 0), TextReader()).encoder
+    rng = random.Random(0)
+    texts = [caption(training_scene(i), rng) if rng.random() > 0.05 else "" for i in range(recipe.pictures)]
+    parts = [encode_text(encoder, tokenize(texts[i : i + 64]))[1] for i in range(0, len(texts), 64)]
+    return torch.cat(parts)
+
+
 def train_stage_b(recipe: Recipe) -> nn.Module:
     """Draw Stage A's latents from Stage C's, which get some noise so that Stage B forgives Stage C."""
     semantic, latents, pool = semantic_latents(recipe), picture_latents(recipe), recipe.pool
     network = initialise_(StageB(sizes.STAGE_B))
-    pooled = encode_text(averaged(recipe.run("text", 0), TextReader()).encoder, tokenize([""]))[1]
+    pooled = _pooled_captions(recipe)
 
-    def predict(x: Tensor, t: Tensor, semantic: Tensor) -> Tensor:
-        tokens = network.tokens(pooled.expand(len(x), -1))
-        return network(x, t, tokens, network.semantic_map(semantic, *x.shape[-2:]))
+    def predict(x: Tensor, t: Tensor, pooled: Tensor, semantic: Tensor) -> Tensor:
+        return network(x, t, network.tokens(pooled), network.semantic_map(semantic, *x.shape[-2:]))
 
     predict = recipe.fast(predict)
 
@@ -307,7 +315,7 @@ def train_stage_b(recipe: Recipe) -> nn.Module:
         level = 0.3 * torch.rand(len(index), 1, 1, 1, generator=generator)
         condition = condition + level * torch.randn(condition.shape, generator=generator)
         condition = condition * (torch.rand(len(index), 1, 1, 1, generator=generator) > 0.05)
-        return _weighted(predict(x, t, condition), target, pool.mask(index, 64), 5.0)
+        return _weighted(predict(x, t, pooled[index], condition), target, pool.mask(index, 64), 5.0)
 
     return train(recipe.run("stage_b", 2e-3, decay=0.999), network, loss, recipe.say)
 
