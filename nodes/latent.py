@@ -159,7 +159,7 @@ class CascadeEncodeImage(io.ComfyNode):
 def _encode(vae: Any, image: Tensor, cells: tuple[int, int]) -> Tensor:
     """Latents of ``b h w c`` pictures with a given number of cells, ``(w, h)``."""
     ratio = vae.spacial_compression_encode()
-    pixels = image[..., :3].movedim(-1, 1)
+    pixels = image[..., :3].movedim(-1, 1).float()
     size = (cells[1] * ratio, cells[0] * ratio)
     if pixels.shape[-2:] != size:
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)

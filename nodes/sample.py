@@ -43,7 +43,7 @@ class CascadeSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CascadeSampler",
-            display_name="Sample Cascade (Cascade)",
+            display_name="Sample Stage C and B (Cascade)",
             category="cascade/sample",
             search_aliases=["ksampler", "stable cascade sampler"],
             description="Samples Stage C, gives what it drew to Stage B and samples that: the same "

@@ -7,6 +7,7 @@ those types, and nothing else of them fits other sizes.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,6 +141,7 @@ class CascadeB(_Cascade, StableCascade_B):
 
     def __init__(self, contents: Contents, host_config: Any):
         self.begin(HostStageB, contents, host_config)
+        self.run_told: weakref.ref[Tensor] | None = None
 
     def extra_conds(self, **kwargs: Any) -> dict[str, CONDRegular]:
         """The prompt's tokens and the map of Stage C's latents.
@@ -157,10 +159,17 @@ class CascadeB(_Cascade, StableCascade_B):
             prior = torch.zeros(1, config.c_semantic, 1, 1)
         else:
             check.prior(prior, noise, config.c_semantic)
-            check.tell_compression(check.compression_of_latents(noise, prior), self.cascade.compression, say)
+            self._tell_compression(noise, prior)
         tokens = self._once(network.tokens, device, pooled)
         cells = self._once(lambda p: network.semantic_map(p, *noise.shape[-2:]), device, prior)
         return {"tokens": CONDRegular(tokens), "semantic_map": MapCond(cells)}
+
+    def _tell_compression(self, noise: Tensor, prior: Tensor) -> None:
+        """Say once for a run where its compression is unusual; all prompts of a run come with one noise."""
+        if self.run_told is None or self.run_told() is not noise:
+            self.run_told = weakref.ref(noise)
+            compression = check.compression_of_latents(noise, prior)
+            check.tell_compression(compression, self.cascade.compression, say)
 
 
 class Kind(NamedTuple):
@@ -192,7 +201,7 @@ def load_model(path: str | Path, part: Part, disable_dynamic: bool = False) -> A
     kind = KINDS[part]
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
-    model = kind.model(contents, _host_config(kind, contents, load_device))
+    model = kind.model(contents, host_config(kind, contents, load_device))
     patching = comfy.model_patcher  # the host replaces the class in it when it starts
     patcher_class = patching.ModelPatcher if disable_dynamic else patching.CoreModelPatcher
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
@@ -203,7 +212,7 @@ def load_model(path: str | Path, part: Part, disable_dynamic: bool = False) -> A
     return patcher
 
 
-def _host_config(kind: Kind, contents: Contents, device: torch.device) -> Any:
+def host_config(kind: Kind, contents: Contents, device: torch.device) -> Any:
     """The host's configuration of a cascade model: precision, schedule, latents."""
     made = kind.host_config({"config": contents.config})
     weights, supported = contents.weights, made.supported_inference_dtypes

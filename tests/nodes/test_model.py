@@ -234,3 +234,35 @@ def test_model_loads_again_for_nodes_that_change_weights_in_place(tiny):
     again = load(*arguments, disable_dynamic=True)
     for key, value in tiny.stage_c.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[key], value)
+
+
+def test_core_lora_loader_changes_what_is_drawn(tiny, prompts, ksample):
+    import comfy.sd
+
+    name = "lora_prior_unet_down_blocks_0_2_attention_attn_to_q"
+    weights = {f"{name}.lora_up.weight": unit(32, 4), f"{name}.lora_down.weight": unit(4, 32, seed=1)}
+    patched, _ = comfy.sd.load_lora_for_models(tiny.stage_c, None, weights, 1.0, 0.0)
+    before, with_lora, after = (
+        ksample(model, prompts.positive, prompts.negative, zeros(1, 16, 8, 8))
+        for model in (tiny.stage_c, patched, tiny.stage_c)
+    )
+    assert difference(with_lora, before) > 0.01
+    assert torch.equal(before, after)
+
+
+def test_weights_arrive_in_layers_that_are_born_without(tiny, tiny_files, monkeypatch):
+    import comfy.memory_management
+    from comfyui_cascade.nodes.host import Part
+    from comfyui_cascade.nodes.host.files import read_part
+    from comfyui_cascade.nodes.host.model import KINDS, host_config
+
+    contents = read_part(tiny_files["stage_c"], Part.STAGE_C)
+    # What the host's dynamic VRAM sets on NVIDIA devices.
+    monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
+    kind = KINDS[Part.STAGE_C]
+    model = kind.model(contents, host_config(kind, contents, torch.device("cpu")))
+    assert model.diffusion_model.clip_txt_mapper.weight is None
+    model.load_model_weights(dict(contents.weights), "", assign=True)
+    x, t, tokens = unit(1, 16, 5, 5), torch.tensor([0.4]), unit(1, 13, 32)
+    ours, plain = model.diffusion_model, tiny.stage_c.model.diffusion_model
+    assert torch.equal(ours(x, t, tokens=tokens), plain(x, t, tokens=tokens))

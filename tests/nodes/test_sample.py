@@ -153,6 +153,6 @@ def test_prompt_of_another_encoder_is_refused(tiny, prompts, ksample):
 
 def test_compression_far_from_the_trained_one_is_told_when_stage_b_samples(tiny, prompts, ksample, said):
     positive = [[text, {**old, "stable_cascade_prior": unit(1, 16, 4, 4)}] for text, old in prompts.positive]
-    ksample(tiny.stage_b, positive, prompts.negative, torch.zeros(1, 4, 32, 32), steps=3)
+    ksample(tiny.stage_b, positive * 2, prompts.negative, torch.zeros(1, 4, 32, 32), steps=3)
     assert len(said) == 1
     assert "32 pixels to a cell, and this model was trained at 21.33" in said[0]
