@@ -1,7 +1,6 @@
 """What dev.py puts into a workflow, what it installs, and what it says when something is wrong."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -11,6 +10,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from comfy_host import ROOT
+from dev_script import dev
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -18,19 +19,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def _load_dev():
-    spec = importlib.util.spec_from_file_location("cascade_dev", ROOT / "dev.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cascade_dev"] = module  # NamedTuple looks its module up
-    spec.loader.exec_module(module)
-    return module
-
-
-dev = _load_dev()
 
 
 def _sampler(*values):

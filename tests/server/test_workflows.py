@@ -1,0 +1,116 @@
+"""Every workflow that ships, run on a real server through comfy-cli, and what comes out of it."""
+
+import copy
+import json
+import re
+
+import numpy as np
+import pytest
+from comfy_host import ROOT
+from dev_script import dev
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+PACK_NODES = re.compile(r"^Cascade")
+
+
+def read(name):
+    return json.loads((ROOT / "workflows" / f"{name}.json").read_text())
+
+
+def changed(workflow, title, widget, value):
+    """A copy of a workflow with one widget set, found by the node's title or type."""
+    workflow = copy.deepcopy(workflow)
+    key = "title" if any(node.get("title") == title for node in workflow["nodes"]) else "type"
+    dev.set_widget(dev.find_node(workflow, **{key: title}), widget, value)
+    return workflow
+
+
+@pytest.fixture(scope="module")
+def run(server, tmp_path_factory):
+    """Runs a workflow given as JSON and returns its last picture as an array."""
+    folder = tmp_path_factory.mktemp("workflows")
+
+    def run(workflow):
+        path = folder / f"{len(list(folder.iterdir()))}.json"
+        path.write_text(json.dumps(workflow))
+        return np.asarray(server.run_workflow(path)[-1].convert("RGB"), dtype=np.float32) / 255
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def picture(run):
+    """What text_to_image draws as shipped."""
+    return run(read("text_to_image"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_runs_as_shipped_and_draws_a_picture(path, run):
+    drawn = run(json.loads(path.read_text()))
+    assert drawn.shape == (256, 256, 3)
+    assert drawn.std() > 0.05  # neither black nor flat
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_has_notes_groups_a_thumbnail_and_fixed_seeds(path):
+    workflow = json.loads(path.read_text())
+    assert sum(node["type"] == "MarkdownNote" for node in workflow["nodes"]) >= 2
+    assert len(workflow["groups"]) >= 3
+    assert path.with_suffix(".jpg").is_file()
+    assert "randomize" not in json.dumps(workflow)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_names_the_sockets_that_its_nodes_have(path, server):
+    known = server.object_info()
+    for node in json.loads(path.read_text())["nodes"]:
+        if not PACK_NODES.match(node["type"]):
+            continue
+        sections = known[node["type"]]["input"]
+        declared = [*sections.get("required", {}), *sections.get("optional", {})]
+        assert {entry["name"] for entry in node["inputs"]} == set(declared)
+        assert [entry["name"] for entry in node["outputs"]] == known[node["type"]]["output_name"]
+
+
+def test_same_seed_gives_the_same_picture(picture, run):
+    assert np.array_equal(
+        run(changed(read("text_to_image"), "SaveImage", "filename_prefix", "again")), picture
+    )
+
+
+def test_another_seed_gives_another_picture(picture, run):
+    assert np.abs(run(changed(read("text_to_image"), "CascadeSampler", "seed", 2)) - picture).mean() > 0.01
+
+
+def test_wired_graph_gives_the_picture_of_the_cascade_sampler(picture, run):
+    assert np.array_equal(run(read("stage_by_stage")), picture)
+
+
+def test_picture_has_the_colours_of_its_prompt(run):
+    boats = {
+        colour: run(changed(read("text_to_image"), "Prompt", "text", f"a {colour} boat on the sea by day"))
+        for colour in ("red", "yellow")
+    }
+    red = {name: redness(picture) for name, picture in boats.items()}
+    yellow = {name: yellowness(picture) for name, picture in boats.items()}
+    assert red["red"] > 0.01
+    assert red["red"] > 3 * red["yellow"]
+    assert yellow["yellow"] > 0.01
+    assert yellow["yellow"] > 3 * yellow["red"]
+
+
+def test_size_of_the_picture_follows_the_latents(run):
+    workflow = changed(read("text_to_image"), "CascadeEmptyLatents", "width", 320)
+    assert run(changed(workflow, "CascadeEmptyLatents", "height", 192)).shape == (192, 320, 3)
+
+
+def redness(picture):
+    """Share of pixels that are clearly red."""
+    red, green, blue = picture.transpose(2, 0, 1)
+    return float(((red > 0.55) & (green < 0.35) & (blue < 0.35)).mean())
+
+
+def yellowness(picture):
+    """Share of pixels that are clearly yellow, outside the corner where the sun may be."""
+    red, green, blue = picture[64:].transpose(2, 0, 1)
+    return float(((red > 0.65) & (green > 0.55) & (blue < 0.4)).mean())
