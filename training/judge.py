@@ -6,6 +6,7 @@ minutes, where one label for a whole picture does not. Ground and time are read 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -148,11 +149,13 @@ def train_judge(recipe: Recipe, pictures: int = JUDGE_PICTURES) -> nn.Module:
 
 @torch.no_grad()
 def read(judge: nn.Module, pictures: Tensor, threshold: float = 0.5) -> list[Reading]:
-    """What is in pictures, ``b 3 h w`` in [0, 1]."""
+    """What is in pictures, ``b 3 h w`` in [0, 1]; a thing is where its probability is above the threshold."""
     maps, whole = judge(shrink(pictures, PIXELS))
     heat, kinds, colours = maps.split(_SPLIT, dim=1)
-    heat = heat.sigmoid()
-    peaks = (heat == functional.max_pool2d(heat, 3, stride=1, padding=1)) & (heat > threshold)
+    # Logits, not probabilities: of a sure judge those are 1 in neighbouring cells, and both would be peaks.
+    peaks = (heat == functional.max_pool2d(heat, 3, stride=1, padding=1)) & (
+        heat > math.log(threshold / (1 - threshold))
+    )
     ground, time = whole.split((len(GROUNDS), len(TIMES)), dim=1)
     readings = []
     for i, peak in enumerate(peaks[:, 0]):

@@ -99,6 +99,17 @@ def test_reading_gives_each_peak_its_kind_and_colour():
     assert reading == Reading(("house", "house"), ("red", "blue"), places, "grass", "sunset")
 
 
+def test_a_sure_judge_counts_a_thing_once():
+    class Sure(Marking):
+        def forward(self, images):
+            maps, whole = super().forward(images)
+            maps[:, 0, 3, 2:4] = torch.tensor([60.0, 59.0])  # both probabilities are 1
+            return maps, whole
+
+    (reading,) = judge.read(Sure(), torch.rand(1, 3, 256, 256))
+    assert len(reading.kinds) == 2
+
+
 def test_the_judge_reads_pictures_of_any_size():
     assert len(judge.read(Judge(width=16).eval(), torch.rand(2, 3, 256, 192))) == 2
 
