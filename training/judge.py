@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -131,10 +132,11 @@ def _examples(seeds: Iterable[int]) -> tuple[Tensor, Tensor, Tensor]:
 
 def train_judge(recipe: Recipe, pictures: int = JUDGE_PICTURES) -> nn.Module:
     """Train the judge on pictures of its own, all pairs of kind and colour among them."""
-    images, cells, labels = _examples(range(2 * FRESH, 2 * FRESH + pictures))
     network = Judge()
+    examples = cache(lambda: _examples(range(2 * FRESH, 2 * FRESH + pictures)))  # drawn if there is a step to do
 
     def loss(step: int) -> Tensor:
+        images, cells, labels = examples()
         generator = torch.Generator().manual_seed(step)
         index = torch.randint(len(images), (BATCH,), generator=generator)
         batch = images[index].float() / 255
