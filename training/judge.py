@@ -133,7 +133,8 @@ def _examples(seeds: Iterable[int]) -> tuple[Tensor, Tensor, Tensor]:
 def train_judge(recipe: Recipe, pictures: int = JUDGE_PICTURES) -> nn.Module:
     """Train the judge on pictures of its own, all pairs of kind and colour among them."""
     network = Judge()
-    examples = cache(lambda: _examples(range(2 * FRESH, 2 * FRESH + pictures)))  # drawn if there is a step to do
+    # Drawn when the first step asks for them: a finished run needs none.
+    examples = cache(lambda: _examples(range(2 * FRESH, 2 * FRESH + pictures)))
 
     def loss(step: int) -> Tensor:
         images, cells, labels = examples()
