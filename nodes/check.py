@@ -35,8 +35,7 @@ def latent_channels(latents: Tensor, channels: int, stage: str) -> Tensor:
         output = stage.lower().replace(" ", "_")
         raise ValueError(
             f"{stage} was given latents of {given} channels{_owner(given)}, but it works on {channels}: "
-            "wire the "
-            f"{output} output of Empty Latents (Cascade) or Encode Image (Cascade) here"
+            f"wire the {output} output of Empty Latents (Cascade) or Encode Image (Cascade) here"
         )
     return latents
 
@@ -47,8 +46,7 @@ def stage_c_latents(latents: Tensor) -> Tensor:
         given = latents.shape[1]
         raise ValueError(
             f"stage_c was given latents of {given} channels{_owner(given)}, but Stage C's have "
-            f"{STAGE_C_CHANNELS}: "
-            "wire what Stage C sampled here"
+            f"{STAGE_C_CHANNELS}: wire what Stage C sampled here"
         )
     return latents
 
@@ -60,8 +58,8 @@ def stage_b_cells(latents: Tensor, patch: int, levels: int) -> Tensor:
     if min(height, width) < smallest or height % patch or width % patch:
         raise ValueError(
             f"Stage B was given latents of {_size(latents)} cells, but it needs multiples of {patch} and "
-            "at least "
-            f"{smallest} along each side: wire the stage_b output of Empty Latents (Cascade), not stage_c"
+            f"at least {smallest} along each side: wire the stage_b output of Empty Latents (Cascade), "
+            "not stage_c"
         )
     return latents
 
@@ -70,9 +68,9 @@ def even_area(area: list[int]) -> None:
     """An area of Stage B's latents: on whole patches."""
     if any(side % 2 for side in area):
         raise ValueError(
-            f"a conditioning's area covers {area[1]}x{area[0]} Stage B cells from {area[3]},{area[2]}, but "
-            "Stage B "
-            "sees cells in pairs: choose an area whose sides and place are multiples of 8 pixels"
+            f"a conditioning's area covers {area[1]}x{area[0]} Stage B cells from {area[3]},{area[2]}, "
+            "but Stage B sees cells in pairs: choose an area whose sides and place are multiples of 8 "
+            "pixels"
         )
 
 
@@ -81,8 +79,7 @@ def pooled(value: Tensor | None, features: int, stage: str) -> Tensor:
     if value is None:
         raise ValueError(
             f"{stage} was given a conditioning without pooled text: encode the prompt with CLIP Text "
-            "Encode and the "
-            "CLIP of Load Text Encoder (Cascade)"
+            "Encode and the CLIP of Load Text Encoder (Cascade)"
         )
     return _features(value, features, stage)
 
@@ -92,8 +89,7 @@ def text(value: Tensor | None, features: int) -> Tensor:
     if value is None:
         raise ValueError(
             "Stage C was given a conditioning without text: encode the prompt with CLIP Text Encode and "
-            "the CLIP of "
-            "Load Text Encoder (Cascade)"
+            "the CLIP of Load Text Encoder (Cascade)"
         )
     return _features(value, features, "Stage C")
 
@@ -102,8 +98,8 @@ def _features(value: Tensor, features: int, stage: str) -> Tensor:
     if value.shape[-1] != features:
         raise ValueError(
             f"{stage} was given a prompt of {value.shape[-1]} features, but it was trained on {features}: "
-            "encode the "
-            "prompt with the text encoder that belongs to this file, chosen in Load Text Encoder (Cascade)"
+            "encode the prompt with the text encoder that belongs to this file, chosen in Load Text "
+            "Encoder (Cascade)"
         )
     return value
 
@@ -113,9 +109,8 @@ def image_embed(value: Tensor, features: int) -> Tensor:
     if value.shape[-1] != features:
         raise ValueError(
             f"Stage C was given an image prompt of {value.shape[-1]} features, but it was trained on "
-            f"{features}: "
-            "encode the image with the encoder that belongs to this file, chosen in Load Image Encoder "
-            "(Cascade)"
+            f"{features}: encode the image with the encoder that belongs to this file, chosen in Load "
+            "Image Encoder (Cascade)"
         )
     return value
 
@@ -125,14 +120,13 @@ def prior(value: Tensor | None, latents: Tensor, channels: int) -> Tensor:
     if value is None:
         raise ValueError(
             "Stage B was sampled without its conditioning: wire the positive conditioning and Stage C's "
-            "latents "
-            "through Decoder Conditioning (Cascade) first"
+            "latents through Decoder Conditioning (Cascade) first"
         )
     if value.ndim != 4 or value.shape[1] != channels:
         raise ValueError(
             f"Stage B's conditioning holds latents of {value.shape[1]} channels{_owner(value.shape[1])}, "
-            "but it needs "
-            f"Stage C's with {channels}: wire what Stage C sampled into Decoder Conditioning (Cascade)"
+            f"but it needs Stage C's with {channels}: wire what Stage C sampled into Decoder Conditioning "
+            "(Cascade)"
         )
     same_batch(latents, value)
     same_picture(latents, value)
@@ -143,9 +137,8 @@ def same_batch(stage_b: Tensor, stage_c: Tensor) -> None:
     """Latents of both stages: as many of Stage B's as of Stage C's, or a multiple."""
     if len(stage_b) % len(stage_c):
         raise ValueError(
-            f"there are {len(stage_b)} latents of Stage B for {len(stage_c)} of Stage C, but each of Stage "
-            "C's needs "
-            "the same number: give both the same batch_size in Empty Latents (Cascade)"
+            f"there are {len(stage_b)} latents of Stage B for {len(stage_c)} of Stage C, but each of "
+            "Stage C's needs the same number: give both the same batch_size in Empty Latents (Cascade)"
         )
 
 
@@ -155,8 +148,7 @@ def same_picture(stage_b: Tensor, stage_c: Tensor) -> None:
     if all(b <= c for b, c in sides):
         raise ValueError(
             f"Stage B's latents have {_size(stage_b)} cells and are no finer than Stage C's "
-            f"{_size(stage_c)}: wire the "
-            "stage_b output of Empty Latents (Cascade) into Stage B's sampler"
+            f"{_size(stage_c)}: wire the stage_b output of Empty Latents (Cascade) into Stage B's sampler"
         )
     # Each side allows the compressions at which it comes to this number of cells, rounded either way.
     pixels = [(b * STAGE_B_COMPRESSION, c) for b, c in sides]
@@ -164,9 +156,9 @@ def same_picture(stage_b: Tensor, stage_c: Tensor) -> None:
     highest = min(side / (c - 1) if c > 1 else math.inf for side, c in pixels)
     if lowest >= highest:
         raise ValueError(
-            f"Stage B's latents of {_size(stage_b)} cells and Stage C's of {_size(stage_c)} are not of one "
-            "picture, "
-            "because their proportions differ: take both from the same Empty Latents (Cascade)"
+            f"Stage B's latents of {_size(stage_b)} cells and Stage C's of {_size(stage_c)} are not of "
+            "one picture, because their proportions differ: take both from the same Empty Latents "
+            "(Cascade)"
         )
 
 
@@ -181,8 +173,8 @@ def tell_compression(compression: float, trained: float, say: Callable[[str], No
     if far_from_trained(compression, trained):
         say(
             f"Stage C's latents have {compression:.4g} pixels to a cell, and this model was trained at "
-            f"{trained:.4g}: "
-            "pictures repeat or smear; compression 0 in Empty Latents (Cascade) takes the trained value"
+            f"{trained:.4g}: pictures repeat or smear; compression 0 in Empty Latents (Cascade) takes the "
+            "trained value"
         )
 
 
@@ -191,8 +183,7 @@ def vae_channels(vae: Any, channels: int, socket: str, loader: str) -> None:
     if vae.latent_channels != channels:
         raise ValueError(
             f"{socket} was given a VAE of {vae.latent_channels} latent "
-            f"channels{_owner(vae.latent_channels)}, but it "
-            f"needs one of {channels}: wire {loader} here"
+            f"channels{_owner(vae.latent_channels)}, but it needs one of {channels}: wire {loader} here"
         )
 
 
@@ -216,6 +207,5 @@ def stage_model(channels: int, wanted: int, socket: str) -> None:
     if channels != wanted:
         raise ValueError(
             f"the model on {socket} works on latents of {channels} channels{_owner(channels)}, but this "
-            "socket needs "
-            f"one of {wanted}: wire Load {socket.replace('_', ' ').title()} (Cascade) here"
+            f"socket needs one of {wanted}: wire Load {socket.replace('_', ' ').title()} (Cascade) here"
         )

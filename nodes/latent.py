@@ -30,8 +30,7 @@ def _compression() -> Any:
         max=128.0,
         step=0.01,
         tooltip="Pixels per Stage C cell along a side; 0 takes the value the model was trained at, 42.67 "
-        "where no "
-        "model says otherwise, and lower values give more cells and slower sampling.",
+        "where no model says otherwise, and lower values give more cells and slower sampling.",
     )
 
 
@@ -43,8 +42,8 @@ def _side(name: str) -> Any:
         max=LARGEST_SIDE,
         step=8,
         tooltip=f"Pixels, from {SMALLEST_IMAGE}; Stage B gets an even number of cells of 4 pixels and "
-        "Stage C one "
-        "cell for each begun compression, both rounded up, so 1000 pixels give 250 and 24 cells.",
+        "Stage C one cell for each begun compression, both rounded up, so 1000 pixels give 250 and 24 "
+        "cells.",
     )
 
 

@@ -189,8 +189,8 @@ class CascadeLoadSemanticEncoder(io.ComfyNode):
         """The pair, on a VAE socket."""
         if previewer == SMALL and file != SMALL:
             raise ValueError(
-                f"the previewer of the small cascade does not understand the latents of `{file}`: choose the "
-                f"previewer that was published with it, or {NO_FILE}"
+                f"the previewer of the small cascade does not understand the latents of `{file}`: choose "
+                f"the previewer that was published with it, or {NO_FILE}"
             )
         return io.NodeOutput(load_semantic_encoder(*cls._paths(file, previewer)))
 

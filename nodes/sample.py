@@ -47,8 +47,8 @@ class CascadeSampler(io.ComfyNode):
             category="cascade/sample",
             search_aliases=["ksampler", "stable cascade sampler"],
             description="Samples Stage C, gives what it drew to Stage B and samples that: the same "
-            "pictures, to the "
-            "bit, as KSampler, Decoder Conditioning (Cascade) and KSampler with one seed.",
+            "pictures, to the bit, as KSampler, Decoder Conditioning (Cascade) and KSampler with one "
+            "seed.",
             inputs=[
                 io.Model.Input("stage_c", tooltip="The MODEL of Load Stage C (Cascade)."),
                 io.Model.Input("stage_b", tooltip="The MODEL of Load Stage B (Cascade)."),

@@ -114,8 +114,7 @@ class SemanticVAE(CascadeVAE):
 def _too_large(given: Tensor) -> str:
     return (
         f"a picture of {given.shape[-1]}x{given.shape[-2]} does not fit into memory whole, and the "
-        "semantic encoder "
-        "takes no tiles: use a smaller picture, or start ComfyUI with --cpu-vae"
+        "semantic encoder takes no tiles: use a smaller picture, or start ComfyUI with --cpu-vae"
     )
 
 
@@ -154,8 +153,7 @@ class SemanticCoder(nn.Module):
         if self.previewer is None:
             raise ValueError(
                 "this semantic encoder was loaded without a previewer, so it cannot draw Stage C's "
-                "latents: choose "
-                "one in Load Semantic Encoder (Cascade)"
+                "latents: choose one in Load Semantic Encoder (Cascade)"
             )
         return self.previewer(latents)
 
@@ -199,8 +197,8 @@ def load_semantic_encoder(path: str | Path, previewer: str | Path | None = None)
     if drawer and drawer.config.convolutions[0][1] != channels:
         raise ValueError(
             f"the previewer `{Path(previewer).name}` draws latents of {drawer.config.convolutions[0][1]} "
-            "channels, "
-            f"and `{Path(path).name}` makes {channels}: choose the previewer that belongs to the encoder"
+            f"channels, and `{Path(path).name}` makes {channels}: choose the previewer that belongs to "
+            "the encoder"
         )
     return _registered(
         SemanticVAE(
