@@ -80,6 +80,9 @@ def text_encoder(config: TextEncoderConfig) -> nn.Module:
             num_attention_heads=config.heads,
             max_position_embeddings=config.positions,
             vocab_size=config.vocabulary,
+            # Not used by ``encode``; inside the table, because transformers warns of ids outside it.
+            bos_token_id=config.vocabulary - 2,
+            eos_token_id=config.vocabulary - 1,
             hidden_act="gelu",
         )
     )
