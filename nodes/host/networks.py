@@ -6,7 +6,7 @@ loader, merging nodes and LoRAs know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,8 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor, nn
 
 from ...layers.ops import Operations
-from ...stage_b import StageB, StageBConfig
-from ...stage_c import StageC, StageCConfig
+from ...stage_b import StageB
+from ...stage_c import StageC
 
 Options = Mapping[str, Any]
 """The host's ``transformer_options``: what a sampling run tells its networks and the patches in them."""
@@ -55,20 +55,10 @@ def host_operations(
     )
 
 
-def _call(
-    network: nn.Module, run: Callable[..., Tensor], options: Options, *args: Any, **tensors: Any
-) -> Tensor:
-    """Run a network inside the wrappers that other packs put around it."""
-    wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
-    return WrapperExecutor.new_class_executor(run, network, wrappers).execute(*args, options, **tensors)
+class _HostNetwork(nn.Module):
+    """What is the same about a stage that the host calls; the pure network is the other base."""
 
-
-class HostStageC(StageC):
-    """Stage C as the host calls it."""
-
-    def __init__(
-        self, config: StageCConfig, dtype: torch.dtype, device: torch.device | None, operations: Any
-    ):
+    def __init__(self, config: Any, dtype: torch.dtype, device: torch.device | None, operations: Any):
         attention = HostAttention()
         super().__init__(config, host_operations(operations, dtype, device, attention))
         self.dtype = dtype
@@ -81,52 +71,41 @@ class HostStageC(StageC):
         context: Tensor | None = None,
         control: Mapping[str, list] | None = None,
         transformer_options: Options | None = None,
-        **tensors: Tensor,
+        **conditions: Tensor,
     ) -> Tensor:
-        """Predict; see ``StageC.forward``.
+        """Predict, inside the wrappers that other packs put around a network.
 
         Args:
-            x, timestep: as there.
-            context: not used; the prompt is in the tokens.
-            control: of ControlNets, whose ``input`` list the host's networks pop from its end.
+            x, timestep: see ``StageC.forward``.
+            context: not used; the prompt is in the conditions.
+            control: of ControlNets.
             transformer_options: see ``Options``.
-            tensors: what ``CascadeC.extra_conds`` made.
+            conditions: what ``extra_conds`` of the host's model made.
         """
-        return _call(self, self._run, transformer_options or {}, x, timestep, context, control, **tensors)
+        options = transformer_options or {}
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        execute = WrapperExecutor.new_class_executor(self._run, self, wrappers).execute
+        return execute(x, timestep, context, control, options, **conditions)
 
     def _run(
-        self, x: Tensor, t: Tensor, context: None, control: Any, options: Options, *, tokens: Tensor
+        self, x: Tensor, t: Tensor, context: None, control: Any, options: Options, **conditions: Tensor
     ) -> Tensor:
         self.host_attention.options = options
-        return super().forward(x, t, tokens, tuple(reversed((control or {}).get("input", ()))))
+        return self.predict(x, t, control, **conditions)
 
 
-class HostStageB(StageB):
+class HostStageC(_HostNetwork, StageC):
+    """Stage C as the host calls it."""
+
+    def predict(self, x: Tensor, t: Tensor, control: Mapping[str, list] | None, *, tokens: Tensor) -> Tensor:
+        """See ``StageC.forward``; the host's networks pop the ``input`` list of ControlNets from its end."""
+        residuals = tuple(reversed((control or {}).get("input", ())))
+        return StageC.forward(self, x, t, tokens, residuals)
+
+
+class HostStageB(_HostNetwork, StageB):
     """Stage B as the host calls it."""
 
-    def __init__(
-        self, config: StageBConfig, dtype: torch.dtype, device: torch.device | None, operations: Any
-    ):
-        attention = HostAttention()
-        super().__init__(config, host_operations(operations, dtype, device, attention))
-        self.dtype = dtype
-        self.host_attention = attention
-
-    def forward(
-        self,
-        x: Tensor,
-        timestep: Tensor,
-        context: Tensor | None = None,
-        control: Any = None,
-        transformer_options: Options | None = None,
-        **tensors: Tensor,
-    ) -> Tensor:
-        """Predict; see ``StageB.forward`` and ``HostStageC.forward``. No ControlNet steers Stage B."""
-        return _call(self, self._run, transformer_options or {}, x, timestep, context, control, **tensors)
-
-    def _run(
-        self, x: Tensor, t: Tensor, context: None, control: Any, options: Options, *,
-        tokens: Tensor, semantic_map: Tensor,
-    ) -> Tensor:  # fmt: skip
-        self.host_attention.options = options
-        return super().forward(x, t, tokens, semantic_map)
+    def predict(self, x: Tensor, t: Tensor, control: Any, *, tokens: Tensor, semantic_map: Tensor) -> Tensor:
+        """See ``StageB.forward``. No ControlNet steers Stage B."""
+        return StageB.forward(self, x, t, tokens, semantic_map)
