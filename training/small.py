@@ -45,22 +45,16 @@ class Recipe:
         folder: where pool, caches and checkpoints go.
         minutes: by part.
         pictures: how many to draw.
-        compile: whether to let torch compile the networks.
     """
 
     folder: Path
     minutes: dict[str, float]
     say: Callable[[str], None]
     pictures: int = POOL_PICTURES
-    compile: bool = True
 
     def run(self, name: str, rate: float, **settings: float) -> Run:
         """The run of a part."""
         return Run(name, self.folder, self.minutes[name], rate, **settings)
-
-    def fast(self, function: Callable) -> Callable:
-        """A function, compiled if the recipe says so."""
-        return torch.compile(function, dynamic=False) if self.compile else function
 
     @cached_property
     def pool(self) -> Pool:
@@ -124,7 +118,6 @@ def train_stage_a(recipe: Recipe) -> nn.Module:
         images, generator = crops(step)
         level = 0.15 * STAGE_B_SCALE * torch.rand(1, generator=generator)
         latents = network.encode(images)
-        # Not compiled: torch's compiler has the strides of the replication padding's gradient wrong.
         drawn = network.decode(latents + level * torch.randn(latents.shape, generator=generator))
         error = drawn - images
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
@@ -162,7 +155,6 @@ def train_semantic(recipe: Recipe) -> nn.Module:
     """Reconstruct small pictures, things more than backgrounds, and read kind and colour in every cell."""
     network, pool = SemanticAutoencoder(), recipe.pool
     network.train()
-    forward = recipe.fast(network)
     labels = torch.tensor([_labels(training_scene(i))[:2] for i in range(len(pool.masks))])
 
     def loss(step: int) -> Tensor:
@@ -174,7 +166,7 @@ def train_semantic(recipe: Recipe) -> nn.Module:
             * torch.rand(len(index), 1, 1, 1, generator=generator)
             * torch.randn(cells, generator=generator)
         )
-        preview, readings = forward(shrink(images, sizes.ENCODER_PIXELS), noise)
+        preview, readings = network(shrink(images, sizes.ENCODER_PIXELS), noise)
         error = preview - shrink(images, preview.shape[-1])
         weight = 1 + 4 * pool.mask(index, 32).repeat_interleave(3, -1).repeat_interleave(3, -2)
         inside = pool.mask(index, sizes.SEMANTIC_CELLS)[:, 0]
@@ -250,7 +242,6 @@ def cache(recipe: Recipe, name: str, encode: Callable[[Tensor], Tensor]) -> Tens
     """What an encoder makes of every picture of the pool, kept on disk."""
     path = recipe.folder / f"{name}_{recipe.pictures}.pt"
     if not path.exists():
-        encode = recipe.fast(encode)
         parts = [encode(recipe.pool.images(index)) for index in torch.arange(recipe.pictures).split(16)]
         beside = path.with_suffix(".part")
         torch.save(torch.cat(parts), beside)
@@ -306,8 +297,6 @@ def train_stage_b(recipe: Recipe) -> nn.Module:
     def predict(x: Tensor, t: Tensor, pooled: Tensor, semantic: Tensor) -> Tensor:
         return network(x, t, network.tokens(pooled), network.semantic_map(semantic, *x.shape[-2:]))
 
-    predict = recipe.fast(predict)
-
     def loss(step: int) -> Tensor:
         index, generator = _batch(step, 16, recipe.pictures)
         x, t, target = _noisy(latents[index], generator, lean=0.7)
@@ -329,8 +318,6 @@ def train_stage_c(recipe: Recipe) -> nn.Module:
 
     def predict(x: Tensor, t: Tensor, text: Tensor, pooled: Tensor) -> Tensor:
         return network(x, t, network.tokens(text, pooled, image.expand(len(x), -1, -1)))
-
-    predict = recipe.fast(predict)
 
     def loss(step: int) -> Tensor:
         index, generator = _batch(step, 24, recipe.pictures)

@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("training")
-    recipe = Recipe(folder, dict.fromkeys(PARTS, 0.0), lambda line: None, pictures=8, compile=False)
+    recipe = Recipe(folder, dict.fromkeys(PARTS, 0.0), lambda line: None, pictures=8)
     for train in PARTS.values():
         train(recipe)
     yield recipe

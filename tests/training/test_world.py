@@ -1,10 +1,10 @@
 """Which scenes there are, how they are drawn, and what is said of them."""
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
+from comfy_host import comfy_tree
 from comfyui_cascade.conditioning.text import END_ID, START_ID, Tokens
 from comfyui_cascade.training import captions
 from comfyui_cascade.training.draw import SIZE, draw
@@ -22,7 +22,6 @@ from comfyui_cascade.training.world import (
     training_scene,
 )
 
-CLIP = Path(__file__).parents[2] / ".comfyui/ComfyUI/comfy/sd1_tokenizer"
 SCENES = [training_scene(seed) for seed in range(5_000)]
 
 
@@ -123,11 +122,9 @@ def test_the_table_ends_with_clips_own_frame():
 @pytest.fixture(scope="module")
 def clip_ids():
     """ComfyUI's CLIP tokenizer: the ids of a word, without its frame."""
-    if not CLIP.exists():
-        pytest.skip("needs the tokenizer files of the ComfyUI that dev.py sets up")
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(str(CLIP))
+    tokenizer = CLIPTokenizer.from_pretrained(str(comfy_tree() / "comfy" / "sd1_tokenizer"))
     return lambda word: tokenizer(word)["input_ids"][1:-1]
 
 
