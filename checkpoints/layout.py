@@ -1,4 +1,4 @@
-"""One set of names for weights that four programs spell differently.
+"""One set of names for weights that three programs spell differently.
 
 Ours are Stability's names with ComfyUI's separate attention projections. Everything here returns views of
 what it is given and copies no weights.
@@ -9,6 +9,7 @@ Source: diffusers ``loaders/single_file_utils.py``, ComfyUI ``comfy/supported_mo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 
 from torch import Tensor
 
@@ -16,6 +17,15 @@ from ..layers.trunk import Shapes
 
 WRAPPERS = ("model.diffusion_model.", "_orig_mod.", "module.", "model.")
 """Prefixes that programs put in front of every name: ComfyUI, torch.compile, data-parallel training."""
+
+
+class Layout(str, Enum):
+    """Whose names a file has."""
+
+    STABILITY = "stability"
+    DIFFUSERS = "diffusers"
+    COMFYUI = "comfyui"
+
 
 _PACKED = ".attn.in_proj_"
 _ENDINGS = (
@@ -75,3 +85,43 @@ def _renamed(key: str, stage_b: bool) -> str:
     if stage_b and key.startswith("clip_txt_pooled_mapper."):
         return key.replace("clip_txt_pooled_mapper.", "clip_mapper.")
     return key.replace("vquantizer.embedding.", "vquantizer.codebook.")
+
+
+def from_native(weights: Mapping[str, Tensor], layout: Layout) -> dict[str, tuple[Tensor, ...]]:
+    """The weights of one network under a layout's names.
+
+    Args:
+        weights: under our names.
+        layout: whose names to give; ComfyUI's are ours.
+
+    Returns:
+        For each name the tensors that lie in it one after the other, along their first axis.
+    """
+    match layout:
+        case Layout.STABILITY:
+            return _packed(weights)
+        case Layout.DIFFUSERS:
+            stage_b = "effnet_mapper.0.weight" in weights
+            return {_as_diffusers(key, stage_b): (tensor,) for key, tensor in weights.items()}
+        case Layout.COMFYUI:
+            return {key: (tensor,) for key, tensor in weights.items()}
+
+
+def _packed(weights: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+    packed: dict[str, tuple[Tensor, ...]] = {}
+    for key, tensor in weights.items():
+        path, projection, kind = key.partition(".attention.attn.to_q.")
+        if projection:
+            stem = f"{path}.attention.attn."
+            packed[f"{stem}in_proj_{kind}"] = tuple(weights[f"{stem}to_{name}.{kind}"] for name in "qkv")
+        elif ".attention.attn.to_" not in key:
+            packed[key] = (tensor,)
+    return packed
+
+
+def _as_diffusers(key: str, stage_b: bool) -> str:
+    for theirs, ours in _ENDINGS:
+        key = key.replace(ours, theirs)
+    if stage_b and key.startswith("clip_mapper."):
+        return key.replace("clip_mapper.", "clip_txt_pooled_mapper.")
+    return key.replace("vquantizer.codebook.", "vquantizer.embedding.")
