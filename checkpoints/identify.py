@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from enum import Enum
 from itertools import islice
 from pathlib import Path
 
 from ..layers.trunk import Shapes
-from .header import Header, read_header
+from .adapters import find_adapter
+from .folder import read_checkpoint
+from .header import Header, printable
 from .layout import wrapper
+from .recorded import metadata_of
 
 
 class Part(str, Enum):
@@ -31,11 +35,19 @@ class Part(str, Enum):
     LORA = "lora"
     ALL_IN_ONE_B = "all_in_one_stage_b"
     ALL_IN_ONE_C = "all_in_one_stage_c"
+    EMBEDDING = "embedding"
     SD15 = "sd15"
     SD2 = "sd2"
     SDXL = "sdxl"
     SD3 = "sd3"
     FLUX = "flux"
+    WUERSTCHEN_C = "wuerstchen_prior"
+    WUERSTCHEN_B = "wuerstchen_decoder"
+    ULTRAPIXEL = "ultrapixel"
+    PIXART = "pixart"
+    HUNYUAN = "hunyuan"
+    WAN = "wan"
+    OTHER_LORA = "other_lora"
     OTHER_CONTROLNET = "other_controlnet"
     OTHER_VAE = "other_vae"
     T5 = "t5"
@@ -55,11 +67,19 @@ NAMES = {
     Part.LORA: "a LoRA",
     Part.ALL_IN_ONE_B: "an all-in-one Stage B checkpoint",
     Part.ALL_IN_ONE_C: "an all-in-one Stage C checkpoint",
+    Part.EMBEDDING: "a textual-inversion embedding",
     Part.SD15: "an SD 1.5 checkpoint",
     Part.SD2: "an SD 2 checkpoint",
     Part.SDXL: "an SDXL checkpoint",
     Part.SD3: "an SD3 checkpoint",
     Part.FLUX: "a Flux checkpoint",
+    Part.WUERSTCHEN_C: "a Würstchen v2 prior",
+    Part.WUERSTCHEN_B: "a Würstchen v2 decoder",
+    Part.ULTRAPIXEL: "the extra modules of UltraPixel",
+    Part.PIXART: "a PixArt checkpoint",
+    Part.HUNYUAN: "a Hunyuan checkpoint",
+    Part.WAN: "a Wan checkpoint",
+    Part.OTHER_LORA: "a LoRA of another model family",
     Part.OTHER_CONTROLNET: "a ControlNet of another model family",
     Part.OTHER_VAE: "a VAE of another model family",
     Part.T5: "a T5 text encoder",
@@ -76,6 +96,7 @@ LOADERS = {
     Part.SEMANTIC_ENCODER: "Load Semantic Encoder (Cascade)",
     Part.CONTROLNET: "ComfyUI's Load ControlNet Model",
     Part.LORA: "a LoRA node on a Stage C that is loaded already",
+    Part.EMBEDDING: "models/embeddings, and embedding:name in a prompt",
     Part.ALL_IN_ONE_B: "Load Stage B (Cascade)",
     Part.ALL_IN_ONE_C: "Load Stage C (Cascade)",
 }
@@ -117,25 +138,37 @@ _PLACES = {
     Part.IMAGE_ENCODER: ("", "clip_l_vision."),
 }
 
-# Models of other families and adapters, by the first pattern that a name matches.
-_OTHERS: tuple[tuple[Part, str], ...] = (
-    (Part.LORA, r"\.lora_(up|down|A|B)(\.|$)|\.hada_w1_a$|\.lokr_w[12]|\.alpha$"),
+# Models of other families: the first of which every pattern matches a name.
+_OTHERS: tuple[tuple[Part, tuple[str, ...]], ...] = (
     (
         Part.OTHER_CONTROLNET,
-        r"^control_model\.|controlnet_cond_embedding|^input_hint_block\.|controlnet_x_embed",
+        (r"^control_model\.|controlnet_cond_embedding|^input_hint_block\.|controlnet_x_embed",),
     ),
-    (Part.SD3, r"(^|\.)joint_blocks\.0\."),
-    (Part.FLUX, r"(^|\.)double_blocks\.0\.|^single_transformer_blocks\.0\."),
+    (Part.SD3, (r"(^|\.)joint_blocks\.0\.|^transformer_blocks\.0\.attn\.add_q_proj\.",)),
+    (Part.HUNYUAN, (r"(^|\.)(txt_in\.individual_token_refiner|mlp_t5\.0)\.|\.img_attn_qkv\.",)),
+    (Part.FLUX, (r"(^|\.)double_blocks\.0\.|^single_transformer_blocks\.0\.",)),
+    (Part.PIXART, (r"(^|\.)t_block\.1\.weight$",)),
+    (Part.PIXART, (r"(^|\.)adaln_single\.linear\.weight$", r"(^|\.)pos_embed\.proj\.weight$")),
+    (Part.WAN, (r"(^|\.)head\.modulation$",)),
+    (Part.WAN, (r"^condition_embedder\.time_proj\.weight$", r"^blocks\.0\.attn2\.norm_k\.weight$")),
+    (Part.WUERSTCHEN_B, (r"(^|\.)effnet_mappers\.\d+\.weight$",)),
+    (Part.WUERSTCHEN_C, (r"(^|\.)blocks\.0\.channelwise\.0\.weight$", r"(^|\.)cond_mapper\.0\.weight$")),
+    (Part.ULTRAPIXEL, (r"(^|\.)agg_net\.",)),
+    (Part.ULTRAPIXEL, (r"^64\.[01]\.", r"^65\.[01]\.")),
     (
         Part.SDXL,
-        r"^conditioner\.embedders\.|(^|\.)label_emb\.0\.0\.weight$|^add_embedding\.linear_1\.weight$",
+        (r"^conditioner\.embedders\.|(^|\.)label_emb\.0\.0\.weight$|^add_embedding\.linear_1\.weight$",),
     ),
-    (Part.SD2, r"^cond_stage_model\.model\."),
-    (Part.SD15, r"(^|\.)input_blocks\.0\.0\.weight$|^down_blocks\.0\.resnets\.0\."),
-    (Part.OTHER_VAE, r"^(first_stage_model\.|vae\.)?decoder\.(conv_in|mid)\."),
-    (Part.T5, r"(^|\.)encoder\.block\.0\.layer\.0\.SelfAttention\."),
-    (Part.OPENCLIP, r"(^|\.)transformer\.resblocks\.0\."),
+    (Part.SD2, (r"^cond_stage_model\.model\.",)),
+    (Part.SD15, (r"(^|\.)input_blocks\.0\.0\.weight$|^down_blocks\.0\.resnets\.0\.",)),
+    (Part.OTHER_VAE, (r"^(first_stage_model\.|vae\.)?decoder\.(conv_in|mid)\.",)),
+    (Part.T5, (r"(^|\.)encoder\.block\.0\.layer\.0\.SelfAttention\.",)),
+    (Part.OPENCLIP, (r"(^|\.)transformer\.resblocks\.0\.",)),
 )
+
+
+OURS = ("Stage C", "Stage B", "a text encoder", "")
+"""What a LoRA of the cascade may have been trained for; "" where its names do not tell."""
 
 
 def find_parts(shapes: Shapes) -> dict[Part, str]:
@@ -157,22 +190,37 @@ def identify(shapes: Shapes) -> Part:
         return Part.ALL_IN_ONE_C if several else Part.STAGE_C
     if Part.STAGE_B in found:
         return Part.ALL_IN_ONE_B if several else Part.STAGE_B
-    for part, pattern in _OTHERS:
-        if any(re.search(pattern, key) for key in shapes):
+    adapter = find_adapter(shapes)
+    if adapter:
+        return Part.LORA if adapter.target in OURS else Part.OTHER_LORA
+    if "clip_g" in shapes and set(shapes) <= {"clip_g", "clip_g_out"}:
+        return Part.EMBEDDING
+    prefix = wrapper(shapes)
+    names = "\n".join(key[len(prefix) :] for key in shapes)
+    for part, patterns in _OTHERS:
+        if all(re.search(pattern, names, re.MULTILINE) for pattern in patterns):
             return part
     return next(iter(found), Part.UNKNOWN)
 
 
 def describe(part: Part, shapes: Shapes | None = None) -> str:
     """A part in words, such as "a Stage B of 699 M parameters"; the size where shapes are given."""
-    if not shapes or part not in LOADERS or part is Part.LORA:
+    if not shapes or part not in LOADERS or part in (Part.LORA, Part.EMBEDDING):
         return NAMES[part]
-    return f"{NAMES[part]} of {_count(shapes)} parameters"
+    return f"{NAMES[part]} of {in_units(parameters(shapes))} parameters"
 
 
-def _count(shapes: Shapes) -> str:
-    buffers = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
-    count = sum(math.prod(shape) for key, shape in shapes.items() if not key.endswith(buffers))
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
+"""Endings of the names of what is not trained and no parameter."""
+
+
+def parameters(shapes: Shapes) -> int:
+    """How many numbers were trained."""
+    return sum(math.prod(shape) for key, shape in shapes.items() if not key.endswith(BUFFERS))
+
+
+def in_units(count: int) -> str:
+    """A large number in words, such as "699 M"."""
     for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
@@ -180,14 +228,14 @@ def _count(shapes: Shapes) -> str:
 
 
 def expect(path: str | Path, part: Part) -> Header:
-    """The header of a file that holds a part.
+    """The header of a file or folder that holds a part, with what its metadata says of this part.
 
     Raises:
         ValueError: it holds something else; the sentence says what, and what takes it.
     """
-    header = read_header(path)
+    header = read_checkpoint(path)
     if part in find_parts(header.shapes):
-        return header
+        return replace(header, metadata=metadata_of(part.value, header.metadata))
     raise ValueError(f"`{header.file}` is {_instead(header, part)}")
 
 
@@ -198,7 +246,7 @@ def _instead(header: Header, wanted: Part) -> str:
     article, _, name = NAMES[wanted].partition(" ")
     example = f", such as {EXAMPLES[wanted]}" if wanted in EXAMPLES else ""
     if part is Part.UNKNOWN:
-        keys = ", ".join(islice(header.shapes, 3)) or "none"
+        keys = printable(", ".join(islice(header.shapes, 3))) or "none"
         return f"no model this pack knows (its first names: {keys}); choose {article} {name}{example}"
     if part in (Part.ALL_IN_ONE_B, Part.ALL_IN_ONE_C):
         return f"{what} that holds no {name}; choose {article} {name}{example}"

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from typing import TypeVar
 
 from torch import Tensor
 
 from ..layers.trunk import Shapes
 
-WRAPPERS = ("model.diffusion_model.", "_orig_mod.", "module.", "model.")
+WRAPPERS = ("model.diffusion_model.", "diffusion_model.", "_orig_mod.", "module.", "model.")
 """Prefixes that programs put in front of every name: ComfyUI, torch.compile, data-parallel training."""
+
+MOST_WRAPPERS = 8
+"""That are taken off; a name may be made of nothing else."""
 
 
 class Layout(str, Enum):
@@ -39,7 +43,7 @@ _ENDINGS = (
 def wrapper(names: Iterable[str]) -> str:
     """The prefix, of one or more wrappers, that all names share; "" for none."""
     names, found = list(names), ""
-    while names:
+    for _ in range(MOST_WRAPPERS if names else 0):
         shared = (w for w in WRAPPERS if all(name.startswith(found + w) for name in names))
         prefix = next(shared, "")
         if not prefix:
@@ -87,35 +91,38 @@ def _renamed(key: str, stage_b: bool) -> str:
     return key.replace("vquantizer.embedding.", "vquantizer.codebook.")
 
 
-def from_native(weights: Mapping[str, Tensor], layout: Layout) -> dict[str, tuple[Tensor, ...]]:
+Weight = TypeVar("Weight")
+
+
+def from_native(weights: Mapping[str, Weight], layout: Layout) -> dict[str, tuple[Weight, ...]]:
     """The weights of one network under a layout's names.
 
     Args:
-        weights: under our names.
+        weights: under our names; tensors, or anything that stands for them.
         layout: whose names to give; ComfyUI's are ours.
 
     Returns:
-        For each name the tensors that lie in it one after the other, along their first axis.
+        For each name the weights that lie in it one after the other, along their first axis.
     """
     match layout:
         case Layout.STABILITY:
             return _packed(weights)
         case Layout.DIFFUSERS:
             stage_b = "effnet_mapper.0.weight" in weights
-            return {_as_diffusers(key, stage_b): (tensor,) for key, tensor in weights.items()}
+            return {_as_diffusers(key, stage_b): (weight,) for key, weight in weights.items()}
         case Layout.COMFYUI:
-            return {key: (tensor,) for key, tensor in weights.items()}
+            return {key: (weight,) for key, weight in weights.items()}
 
 
-def _packed(weights: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
-    packed: dict[str, tuple[Tensor, ...]] = {}
-    for key, tensor in weights.items():
+def _packed(weights: Mapping[str, Weight]) -> dict[str, tuple[Weight, ...]]:
+    packed: dict[str, tuple[Weight, ...]] = {}
+    for key, weight in weights.items():
         path, projection, kind = key.partition(".attention.attn.to_q.")
         if projection:
             stem = f"{path}.attention.attn."
             packed[f"{stem}in_proj_{kind}"] = tuple(weights[f"{stem}to_{name}.{kind}"] for name in "qkv")
         elif ".attention.attn.to_" not in key:
-            packed[key] = (tensor,)
+            packed[key] = (weight,)
     return packed
 
 

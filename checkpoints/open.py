@@ -27,6 +27,7 @@ from .header import Header
 from .identify import Part, expect, find_parts
 from .layout import shapes, to_native
 from .recorded import Recorded
+from .scaled import plain
 
 NETWORKS: dict[Part, tuple[Callable[..., nn.Module], Any]] = {
     Part.STAGE_A: (StageA, StageAConfig),
@@ -142,14 +143,21 @@ def _fill_positions(network: nn.Module) -> None:
             module.register_buffer("position_ids", torch.arange(positions.shape[-1])[None], persistent=False)
 
 
-def read_weights(path: str | Path, part: Part, header: Header) -> dict[str, Tensor]:
-    """The weights of one part of a file, under our names; nothing else of the file is read."""
+def read_weights(part: Part, header: Header) -> dict[str, Tensor]:
+    """The weights of one part of a checkpoint, under our names; nothing else is read.
+
+    They are views of the mapped file, so that those which are never used are never read.
+    """
+    names = names_of(part, header.shapes)
+    weights: dict[str, Tensor] = {}
     try:
-        with safe_open(path, framework="pt") as file:
-            names = names_of(part, header.shapes)
-            return to_native({short: file.get_tensor(name) for name, short in names.items()})
+        for place in sorted({header.places[name] for name in names}):
+            with safe_open(place, framework="pt") as file:
+                inside = {name: short for name, short in names.items() if header.places[name] == place}
+                weights |= {short: file.get_tensor(name) for name, short in inside.items()}
     except SafetensorError as error:
         raise ValueError(f"`{header.file}` is damaged ({error}); download it again") from error
+    return to_native(weights)
 
 
 def load_part(path: str | Path, part: Part, ops: Operations = TORCH) -> nn.Module:
@@ -160,7 +168,7 @@ def load_part(path: str | Path, part: Part, ops: Operations = TORCH) -> nn.Modul
     """
     header = expect(path, part)
     Recorded.from_metadata(header.metadata, f"`{header.file}`")
-    weights = read_weights(path, part, header)
+    weights = plain(read_weights(part, header))
     network_class, config_class = NETWORKS[part]
     config = config_class.from_shapes(shapes(weights), header.metadata)
     return build(network_class, config, weights, ops, header.file)

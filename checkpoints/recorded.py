@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -12,7 +13,38 @@ Prediction = Literal["noise", "velocity", "clean"]
 RELEASED_COMPRESSION = 42.67
 """Pixels per Stage C cell along a side; the released weights, which record nothing, were trained at it."""
 
+_OF_PART = re.compile(
+    r"cascade\.(stage_a|stage_b|stage_c|semantic_encoder|previewer|text_encoder|image_encoder)\.(.+)"
+)
+"""An entry of one part, in a file that holds several: ``cascade.stage_c.head_dim``."""
+
 Value = TypeVar("Value")
+
+
+def metadata_of(part: str, metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a file's metadata says of one of its parts, under the names that a file of its own has."""
+    own: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    for key, value in metadata.items():
+        match = _OF_PART.fullmatch(key)
+        if match is None:
+            shared[key] = value
+        elif match.group(1) == part:
+            own[f"cascade.{match.group(2)}"] = value
+    return shared | own
+
+
+def joined_metadata(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The metadata of a file that holds several parts, from the metadata of each.
+
+    Entries of ours name their part. Of other entries that differ the first part's stays.
+    """
+    joined: dict[str, str] = {}
+    for part, metadata in parts.items():
+        for key, value in metadata.items():
+            name = key.removeprefix("cascade.")
+            joined.setdefault(key if name == key else f"cascade.{part}.{name}", value)
+    return joined
 
 
 @dataclass(frozen=True, slots=True)

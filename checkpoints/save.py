@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .identify import NAMES, Part
 from .layout import Layout, from_native, to_native
+from .scaled import Scaled, is_scaled, with_scales
 
 DTYPES = {
     torch.float64: "F64",
@@ -49,7 +50,7 @@ PLACES = {
 }
 """Prefix of each part in a file of ComfyUI's that holds several."""
 
-Pieces = Mapping[str, tuple[Tensor, ...]]
+Pieces = Mapping[str, tuple[Scaled, ...]]
 """For each name in a file the tensors that lie in it one after the other."""
 
 
@@ -79,8 +80,8 @@ def save(
     """
     _require_known(part)
     prefix = PLACES[part] if layout is Layout.COMFYUI and part in (Part.STAGE_B, Part.STAGE_C) else ""
-    pieces = from_native(to_native(state), layout)
-    write(path, {prefix + name: tensors for name, tensors in pieces.items()}, dtype, metadata)
+    pieces = _pieces(state, layout, dtype)
+    _write(path, {prefix + name: piece for name, piece in pieces.items()}, dtype, metadata)
 
 
 def save_all(
@@ -113,11 +114,24 @@ def save_all(
             "with Stage B and its Stage A"
         )
     pieces = {
-        PLACES[part] + name: tensors
+        PLACES[part] + name: piece
         for part, state in parts.items()
-        for name, tensors in from_native(to_native(state), Layout.COMFYUI).items()
+        for name, piece in _pieces(state, Layout.COMFYUI, dtype).items()
     }
-    write(path, pieces, dtype, metadata)
+    _write(path, pieces, dtype, metadata)
+
+
+def _pieces(state: Mapping[str, Tensor], layout: Layout, dtype: torch.dtype | None) -> Pieces:
+    """Weights under a layout's names, with eight-bit ones brought back to size unless kept as they are."""
+    native = to_native(state)
+    if dtype is not None:
+        return from_native(with_scales(native), layout)
+    if layout is Layout.STABILITY and is_scaled(name for name in native if ".attn.to_" in name):
+        raise ValueError(
+            "attention projections that are stored in eight bits with a factor each do not go into one "
+            "tensor, as Stability's layout has them: choose bf16, fp16 or fp32, or another layout"
+        )
+    return from_native({name: Scaled(tensor) for name, tensor in native.items()}, layout)
 
 
 def _require_known(part: Part) -> None:
@@ -126,25 +140,21 @@ def _require_known(part: Part) -> None:
         raise ValueError(f"{NAMES[part]} cannot be saved; what can is {known}")
 
 
-def write(path: str | Path, pieces: Pieces, dtype: torch.dtype | None, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file; see ``save`` for what may go wrong."""
-    path = Path(path)
-    stored = {name: _stored(tensors, dtype) for name, tensors in pieces.items()}
+def _write(path: str | Path, pieces: Pieces, dtype: torch.dtype | None, metadata: Mapping[str, str]) -> None:
+    stored = {name: _stored(piece, dtype) for name, piece in pieces.items()}
     order = sorted(pieces, key=lambda name: -stored[name].itemsize)  # keeps every tensor aligned
     header = _header(pieces, stored, order, {**metadata, "format": "pt"})
-    with _replacing(path) as file:
+    with _replacing(Path(path)) as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for name in order:
-            for tensor in pieces[name]:
-                file.write(_bytes(_cast(name, tensor, stored[name])))
+            for scaled in pieces[name]:
+                file.write(_bytes(_cast(name, scaled, stored[name])))
 
 
-def _stored(tensors: tuple[Tensor, ...], dtype: torch.dtype | None) -> torch.dtype:
+def _stored(piece: tuple[Scaled, ...], dtype: torch.dtype | None) -> torch.dtype:
     """The precision in the file of tensors that lie together."""
-    first = tensors[0]
-    if dtype is None or not first.is_floating_point():
-        return first.dtype
-    if dtype.itemsize == 1 and first.ndim < 2:
+    first = piece[0].tensor
+    if dtype is None or not first.is_floating_point() or (dtype.itemsize == 1 and first.ndim < 2):
         return first.dtype
     return dtype
 
@@ -155,7 +165,7 @@ def _header(
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     begin = 0
     for name in order:
-        tensors = pieces[name]
+        tensors = [scaled.tensor for scaled in pieces[name]]
         shape = list(tensors[0].shape)
         if len(tensors) > 1:
             shape[0] = sum(tensor.shape[0] for tensor in tensors)
@@ -166,12 +176,12 @@ def _header(
     return text + b" " * (-len(text) % 8)
 
 
-def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    if tensor.dtype == dtype:
-        return tensor
-    cast = tensor.to(dtype)
-    if dtype.itemsize < tensor.dtype.itemsize and not _finite(cast) and _finite(tensor):
-        largest = tensor.abs().max().item()
+def _cast(name: str, scaled: Scaled, dtype: torch.dtype) -> Tensor:
+    if scaled.tensor.dtype == dtype and scaled.scale is None:
+        return scaled.tensor
+    cast = scaled.to(dtype)
+    if not _finite(cast) and _finite(scaled.tensor):
+        largest = scaled.to(torch.float32).abs().max().item()
         raise ValueError(
             f"{name} holds values up to {largest:.4g}, and {DTYPES[dtype]} ends at "
             f"{torch.finfo(dtype).max:.4g}: save in bf16, which holds them"

@@ -25,6 +25,9 @@ Transition = Literal["strided", "pointwise"]
 RELEASED_HEAD_WIDTH = 64
 """Every attention of every released Stage B and C has heads of this width; shapes do not tell."""
 
+MOST_LEVELS = 16
+"""That are read from a file; each halves the picture, so no network has as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -84,6 +87,8 @@ class TrunkConfig:
         count = 1 + max(_indices(shapes, "down_blocks."), default=-1)
         if count == 0 or count != 1 + max(_indices(shapes, "up_blocks."), default=-1):
             raise ValueError("the file holds no matching down_blocks and up_blocks, so it is no Stage B or C")
+        if count > MOST_LEVELS:
+            raise ValueError(f"the file holds {count} levels of blocks, and no Stage B or C has that many")
         down = tuple(_read_level(shapes, "down", i) for i in range(count))
         up = tuple(_read_level(shapes, "up", i) for i in range(count))
         attention = _first(shapes, r"kv_mapper\.1\.weight$")
