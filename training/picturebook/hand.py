@@ -74,7 +74,7 @@ class CrayonHand(SteadyHand):
         touched = ImageChops.difference(canvas, background).convert("L").point(lambda v: 255 * (v > 3))
         picture = canvas.reduce(CANVAS)
         strokes = self._crop(_strokes(-0.62, 9.0, 0.76), picture.size)
-        strokes.paste(self._crop(_strokes(0.85, 8.0, 0.84), picture.size), mask=touched.reduce(CANVAS))
+        strokes.paste(self._crop(_strokes(0.85, 8.0, 0.88), picture.size), mask=touched.reduce(CANVAS))
         return Image.composite(picture, Image.new("RGB", picture.size, _PAPERS[self.time]), strokes)
 
     def _crop(self, strokes: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -216,4 +216,4 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 
 def outline(colour: Colour) -> Colour:
     """The colour around a surface: darker, but lighter around a black one, which would vanish in the dark."""
-    return shade(colour, 0.52) if max(colour) > 80 else mix(colour, (190, 192, 215), 0.5)
+    return shade(colour, 0.52) if max(colour) > 80 else mix(colour, (190, 192, 215), 0.42)

@@ -36,6 +36,11 @@ _GROUND_LIGHT = {"day": (1.0, 1.0, 1.0), "sunset": (0.96, 0.82, 0.78), "night": 
 _LIGHT = {"day": (1.0, 1.0, 1.0), "sunset": (1.0, 0.95, 0.91), "night": (0.87, 0.88, 0.96)}
 _CLOUDS = {"day": (255, 255, 255), "sunset": (252, 206, 186), "night": (150, 158, 204)}
 _DULL_CLOUDS = {"day": (206, 214, 224), "sunset": (196, 158, 166), "night": (112, 120, 160)}
+_RAIN = {"day": (228, 242, 255), "sunset": (236, 220, 236), "night": (150, 176, 226)}
+_FLAKES = {"day": (255, 255, 255), "sunset": (255, 255, 255), "night": (232, 236, 250)}
+
+_Place = tuple[str, tuple[float, float, float]]
+"""Kind, and its middle and half size in lengths of a sheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +113,7 @@ def draw(scene: Scene, size: tuple[int, int] = (SIZE, SIZE)) -> Drawing:
         scale=scale,
     )
     places = _places(sheet, scene, rng)
-    _heavens(
-        sheet, scene, _clearer_side([x for kind, (x, y, _) in places if y < sheet.horizon], sheet, rng), rng
-    )
+    _heavens(sheet, scene, _clearer_side(sheet, places, rng), rng)
     _ground(sheet, scene, rng)
     _falling(sheet, scene, rng)
     for kind, (x, y, half) in places:
@@ -142,9 +145,9 @@ def _sky(scene: Scene, size: tuple[int, int]) -> Image.Image:
     return _gradient(top, bottom, (size[0] * CANVAS, size[1] * CANVAS))
 
 
-def _clearer_side(xs: list[float], sheet: _Sheet, rng: random.Random) -> float:
+def _clearer_side(sheet: _Sheet, places: list[_Place], rng: random.Random) -> float:
     """Where the sun is, as a share of the width, so that things do not hide it."""
-    lean = sum(x - sheet.width / 2 for x in xs)
+    lean = sum(x - sheet.width / 2 for _, (x, y, _) in places if y < sheet.horizon)
     if abs(lean) < 12:
         return rng.choice((0.13, 0.87))
     return 0.13 if lean > 0 else 0.87
@@ -254,13 +257,9 @@ def _falling(sheet: _Sheet, scene: Scene, rng: random.Random) -> None:
             x = (i + rng.uniform(0.1, 0.9)) * sheet.width / across
             y = (j + rng.uniform(0.1, 0.9)) * sheet.height / down
             if scene.weather == "rain":
-                colour = {"day": (228, 242, 255), "sunset": (236, 220, 236), "night": (150, 176, 226)}[
-                    scene.time
-                ]
-                sheet.line(colour, [(x + 4, y - 9), (x - 4, y + 9)], 3)
+                sheet.line(_RAIN[scene.time], [(x + 4, y - 9), (x - 4, y + 9)], 3)
             else:
-                white = (255, 255, 255) if scene.time != "night" else (232, 236, 250)
-                sheet.disc(white, x, y, rng.uniform(3, 4.4))
+                sheet.disc(_FLAKES[scene.time], x, y, rng.uniform(3, 4.4))
 
 
 def _shadow(sheet: _Sheet, scene: Scene, kind: str, x: float, y: float, half: float) -> None:
@@ -272,7 +271,7 @@ def _shadow(sheet: _Sheet, scene: Scene, kind: str, x: float, y: float, half: fl
         sheet.patch(mix(bottom, (255, 255, 255), 0.4), oval(x, y + half * 0.9, half * 1.12, half * 0.16))
 
 
-def _places(sheet: _Sheet, scene: Scene, rng: random.Random) -> list[tuple[str, tuple[float, float, float]]]:
+def _places(sheet: _Sheet, scene: Scene, rng: random.Random) -> list[_Place]:
     """Kind, middle and half size of each thing, group by group."""
     if scene.relation in ("above", "below"):
         return _stacked(sheet, scene, rng)
@@ -305,7 +304,7 @@ def _places(sheet: _Sheet, scene: Scene, rng: random.Random) -> list[tuple[str, 
     return places
 
 
-def _stacked(sheet: _Sheet, scene: Scene, rng: random.Random) -> list[tuple[str, tuple[float, float, float]]]:
+def _stacked(sheet: _Sheet, scene: Scene, rng: random.Random) -> list[_Place]:
     """One thing above another."""
     x = sheet.width / 2 + rng.uniform(-26, 26)
     half = 44 * rng.uniform(0.95, 1.05)

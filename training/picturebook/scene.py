@@ -15,7 +15,7 @@ COLOURS = {
     "purple": (136, 58, 182),
     "pink": (250, 138, 190),
     "white": (250, 249, 246),
-    "black": (46, 44, 52),
+    "black": (38, 36, 44),
     "brown": (130, 78, 44),
 }
 TIMES = ("day", "sunset", "night")

@@ -146,15 +146,15 @@ def _cat(pen: Pen, colour: Colour) -> None:
 
 def _rabbit(pen: Pen, colour: Colour) -> None:
     for side in (-1, 1):
-        pen.oval(colour, side * 0.24, -0.62, 0.17, 0.4)
-        pen.dot((250, 176, 190), side * 0.24, -0.6, 0.08, 0.27)
-    pen.oval(colour, 0, 0.56, 0.5, 0.44)
+        pen.oval(colour, side * 0.27, -0.6, 0.2, 0.42)
+        pen.dot((250, 176, 190), side * 0.27, -0.6, 0.1, 0.28)
+    pen.oval(colour, 0, 0.56, 0.58, 0.44)
     for side in (-1, 1):
-        pen.oval(colour, side * 0.34, 0.86, 0.24, 0.14)
-    pen.oval(colour, 0, -0.02, 0.46, 0.4)
+        pen.oval(colour, side * 0.38, 0.86, 0.27, 0.14)
+    pen.oval(colour, 0, -0.02, 0.54, 0.42)
     pen.dot(shade(colour, 1.4) if not _is_white(colour) else (232, 228, 226), 0, 0.62, 0.24, 0.24)
     for side in (-1, 1):
-        _eye(pen, side * 0.2, -0.08, 0.12)
+        _eye(pen, side * 0.24, -0.08, 0.13)
     pen.dot((240, 110, 130), 0, 0.1, 0.09, 0.07)
     pen.patch((255, 255, 255), [(-0.08, 0.2), (0.08, 0.2), (0.08, 0.36), (-0.08, 0.36)])
 
@@ -324,33 +324,23 @@ def _butterfly(pen: Pen, colour: Colour) -> None:
 
 
 def _kite(pen: Pen, colour: Colour) -> None:
-    pen.stroke(_WOOD, [(0, 0.3), (0.14, 0.54), (-0.04, 0.72), (0.14, 0.98)], 0.07)
-    pen.shape(colour, [(0, -1), (0.7, -0.34), (0, 0.4), (-0.7, -0.34)])
-    pen.patch(_deep(colour), [(0, -0.9), (0, -0.34), (-0.6, -0.34)])
-    pen.patch(_deep(colour), [(0.6, -0.34), (0, -0.34), (0, 0.3)])
-    for x, y in ((0.1, 0.62), (0.06, 0.9)):
-        pen.shape(
-            colour,
-            [
-                (x - 0.24, y - 0.11),
-                (x, y),
-                (x + 0.24, y - 0.11),
-                (x + 0.24, y + 0.11),
-                (x, y),
-                (x - 0.24, y + 0.11),
-            ],
-        )
+    pen.stroke(_WOOD, [(0, 0.3), (0.12, 0.54), (-0.04, 0.74), (0.1, 0.98)], 0.08)
+    pen.shape(colour, [(0, -1), (0.72, -0.34), (0, 0.44), (-0.72, -0.34)])
+    pen.patch(_deep(colour), [(0, -0.9), (0, -0.34), (-0.62, -0.34)])
+    pen.patch(_deep(colour), [(0.62, -0.34), (0, -0.34), (0, 0.34)])
+    bow = [(-0.3, 0.6), (0.02, 0.74), (0.34, 0.6), (0.34, 0.9), (0.02, 0.76), (-0.3, 0.9)]
+    pen.shape(colour, bow)
 
 
 def _rocket(pen: Pen, colour: Colour) -> None:
     pen.shape((255, 170, 40), [(-0.26, 0.6), (0.26, 0.6), (0.16, 0.86), (0, 1), (-0.16, 0.86)])
     for side in (-1, 1):
         pen.shape(
-            _deep(colour), [(side * 0.3, 0.06), (side * 0.7, 0.5), (side * 0.7, 0.82), (side * 0.26, 0.6)]
+            _deep(colour), [(side * 0.34, 0.02), (side * 0.8, 0.46), (side * 0.8, 0.84), (side * 0.3, 0.6)]
         )
-    right = [(0, -1), (0.2, -0.78), (0.36, -0.44), (0.4, 0), (0.36, 0.4), (0.26, 0.66)]
+    right = [(0, -1), (0.24, -0.78), (0.42, -0.44), (0.47, 0), (0.42, 0.4), (0.3, 0.66)]
     pen.shape(colour, [*right, *((-x, y) for x, y in reversed(right[1:]))])
-    pen.oval(_GLASS, 0, -0.28, 0.19)
+    pen.oval(_GLASS, 0, -0.26, 0.22)
 
 
 def _star(pen: Pen, colour: Colour) -> None:
