@@ -7,7 +7,8 @@ spent on initial values, and nothing is copied.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from ..stage_a.model import StageA, StageAConfig
 from ..stage_b.model import StageB, StageBConfig
 from ..stage_c.coder import Previewer, PreviewerConfig, SemanticEncoder, SemanticEncoderConfig
 from ..stage_c.model import StageC, StageCConfig
-from .header import Header
+from .header import BITS, Header
 from .identify import Part, expect, find_parts
 from .layout import shapes, to_native
 from .recorded import Recorded
-from .scaled import plain
+from .save import cast
+from .scaled import SCALES, plain, with_scales
 
 NETWORKS: dict[Part, tuple[Callable[..., nn.Module], Any]] = {
     Part.STAGE_A: (StageA, StageAConfig),
@@ -42,6 +44,9 @@ NETWORKS: dict[Part, tuple[Callable[..., nn.Module], Any]] = {
 
 TAKE_OPERATIONS = frozenset({StageA, StageB, StageC})
 """Networks built from a layer factory; the others are small and run in torch's own layers."""
+
+MAPPED_TOGETHER = 2**26
+"""Bytes of a file that are mapped at once while its weights are cast."""
 
 _ROOTS = {
     Part.TEXT_ENCODER: ("text_model.", "text_projection"),
@@ -150,14 +155,58 @@ def read_weights(part: Part, header: Header) -> dict[str, Tensor]:
     """
     names = names_of(part, header.shapes)
     weights: dict[str, Tensor] = {}
+    for place in sorted({header.places[name] for name in names}):
+        weights |= _tensors(header, place, [name for name in names if header.places[name] == place])
+    return to_native({short: weights[name] for name, short in names.items()})
+
+
+def read_cast(part: Part, header: Header, kept: Callable[[Tensor], torch.dtype]) -> dict[str, Tensor]:
+    """The weights of one part in other precisions than the file's, under our names.
+
+    The file is mapped anew for every few weights, so that what was read does not stay in memory beside what
+    was made of it.
+
+    Args:
+        part, header: see ``read_weights``.
+        kept: the precision of a weight.
+
+    Raises:
+        ValueError: a weight does not fit its precision.
+    """
+    names = names_of(part, header.shapes)
+    factors = [name for name in names if name.rpartition(".")[2] in SCALES]
+    beside: dict[str, Tensor] = {}
+    for place, group in _groups(header, factors):
+        beside |= _tensors(header, place, group)
+    weights: dict[str, Tensor] = {}
+    for place, group in _groups(header, [name for name in names if name not in beside]):
+        for name, scaled in with_scales(beside | _tensors(header, place, group)).items():
+            weights[names[name]] = cast(name, scaled, kept(scaled.tensor))
+    return to_native(weights)
+
+
+def _groups(header: Header, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Names of one file each that are read together."""
+    group: list[str] = []
+    size = 0
+    for name in sorted(names, key=lambda name: header.places[name]):
+        if group and (size > MAPPED_TOGETHER or header.places[name] != header.places[group[0]]):
+            yield header.places[group[0]], group
+            group, size = [], 0
+        dtype, shape = header.tensors[name]
+        group.append(name)
+        size += math.prod(shape) * BITS[dtype] // 8
+    if group:
+        yield header.places[group[0]], group
+
+
+def _tensors(header: Header, place: Path, names: list[str]) -> dict[str, Tensor]:
+    """Views of tensors of one file."""
     try:
-        for place in sorted({header.places[name] for name in names}):
-            with safe_open(place, framework="pt") as file:
-                inside = {name: short for name, short in names.items() if header.places[name] == place}
-                weights |= {short: file.get_tensor(name) for name, short in inside.items()}
+        with safe_open(place, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"`{header.file}` is damaged ({error}); download it again") from error
-    return to_native(weights)
 
 
 def load_part(path: str | Path, part: Part, ops: Operations = TORCH) -> nn.Module:

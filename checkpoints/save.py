@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .identify import NAMES, Part
 from .layout import Layout, from_native, to_native
-from .scaled import Scaled, is_scaled, with_scales
+from .scaled import Scaled, is_scaled, stored_in, with_scales
 
 DTYPES = {
     torch.float64: "F64",
@@ -148,15 +148,12 @@ def _write(path: str | Path, pieces: Pieces, dtype: torch.dtype | None, metadata
         file.write(struct.pack("<Q", len(header)) + header)
         for name in order:
             for scaled in pieces[name]:
-                file.write(_bytes(_cast(name, scaled, stored[name])))
+                file.write(_bytes(cast(name, scaled, stored[name])))
 
 
 def _stored(piece: tuple[Scaled, ...], dtype: torch.dtype | None) -> torch.dtype:
     """The precision in the file of tensors that lie together."""
-    first = piece[0].tensor
-    if dtype is None or not first.is_floating_point() or (dtype.itemsize == 1 and first.ndim < 2):
-        return first.dtype
-    return dtype
+    return stored_in(piece[0].tensor, dtype)
 
 
 def _header(
@@ -176,17 +173,22 @@ def _header(
     return text + b" " * (-len(text) % 8)
 
 
-def _cast(name: str, scaled: Scaled, dtype: torch.dtype) -> Tensor:
+def cast(name: str, scaled: Scaled, dtype: torch.dtype) -> Tensor:
+    """A weight in another precision.
+
+    Raises:
+        ValueError: it does not fit.
+    """
     if scaled.tensor.dtype == dtype and scaled.scale is None:
         return scaled.tensor
-    cast = scaled.to(dtype)
-    if not _finite(cast) and _finite(scaled.tensor):
+    result = scaled.to(dtype)
+    if not _finite(result) and _finite(scaled.tensor):
         largest = scaled.to(torch.float32).abs().max().item()
         raise ValueError(
             f"{name} holds values up to {largest:.4g}, and {DTYPES[dtype]} ends at "
-            f"{torch.finfo(dtype).max:.4g}: save in bf16, which holds them"
+            f"{torch.finfo(dtype).max:.4g}: choose bf16, which holds them"
         )
-    return cast
+    return result
 
 
 def _finite(tensor: Tensor) -> bool:

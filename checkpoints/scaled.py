@@ -70,3 +70,18 @@ def plain(weights: Mapping[str, Tensor], dtype: torch.dtype = torch.bfloat16) ->
         key: scaled.tensor if scaled.scale is None else scaled.to(dtype)
         for key, scaled in with_scales(weights).items()
     }
+
+
+def stored_in(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """The precision in which one tensor of a model is stored.
+
+    Args:
+        tensor: on any device.
+        dtype: of the model; None for each tensor's own. One of eight bits is for matrices: biases and gains
+            are few and weigh more.
+    """
+    if dtype is None or not tensor.is_floating_point():
+        return tensor.dtype
+    if dtype.itemsize == 1 and tensor.numel() == max(tensor.shape, default=1):
+        return tensor.dtype if tensor.dtype.itemsize > 1 else torch.bfloat16
+    return dtype

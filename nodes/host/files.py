@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import comfy.memory_management
 import comfy.utils
 import folder_paths
 import torch
 from torch import Tensor
 
 from ... import weights as embedded
+from ...checkpoints.header import Header
 from ...checkpoints.identify import Part, expect
 from ...checkpoints.layout import shapes
-from ...checkpoints.open import NETWORKS, check_weights, pick
+from ...checkpoints.open import NETWORKS, check_weights, pick, read_cast, read_weights
 from ...checkpoints.recorded import Recorded
+from ...checkpoints.scaled import plain
 
 SMALL = "small cascade"
 """The choice that stands for the file that ships with the pack."""
@@ -71,20 +74,33 @@ class Contents:
     """One part of the cascade as read from a file, whole and fitting.
 
     Attributes:
-        file: the file's name, without its folder.
+        part: which.
+        header: of the file or folder.
         config: sizes of the network.
-        weights: under our names.
+        weights: under our names; views of the mapped file, so that nothing is read before it is used.
         recorded: what the file's metadata says.
     """
 
-    file: str
+    part: Part
+    header: Header
     config: Any
     weights: Mapping[str, Tensor]
     recorded: Recorded
 
+    def cast(self, kept: Callable[[Tensor], torch.dtype]) -> dict[str, Tensor]:
+        """The weights in the precision that ``kept`` names for each, without ever holding both whole.
+
+        Raises:
+            ValueError: a weight does not fit the precision.
+        """
+        if all(kept(tensor) == tensor.dtype for tensor in self.weights.values()):
+            return dict(self.weights)
+        cast = read_cast(self.part, self.header, kept)
+        return {key: cast[key] for key in self.weights}
+
 
 def read_part(path: str | Path, part: Part) -> Contents:
-    """The weights of a part, by the host's reader.
+    """The weights of a part.
 
     They are compared with a network without storage, in torch's own layers: the host's layers may be born
     without weights and take any.
@@ -94,7 +110,7 @@ def read_part(path: str | Path, part: Part) -> Contents:
     """
     header = expect(path, part)
     recorded = Recorded.from_metadata(header.metadata, f"`{header.file}`")
-    weights = pick(comfy.utils.load_torch_file(str(path)), part)
+    weights = plain(_mapped(part, header))
     network, config_class = NETWORKS[part]
     with naming(header.file):
         config = config_class.from_shapes(shapes(weights), header.metadata)
@@ -102,4 +118,17 @@ def read_part(path: str | Path, part: Part) -> Contents:
             expected = shapes(network(config).state_dict())
     unused = check_weights(expected, weights, header.file)
     kept = {key: tensor for key, tensor in weights.items() if key not in set(unused)}
-    return Contents(header.file, config, kept, recorded)
+    return Contents(part, header, config, kept, recorded)
+
+
+def _mapped(part: Part, header: Header) -> dict[str, Tensor]:
+    """The weights of a part under our names, not yet read.
+
+    The host's reader is taken where it streams weights from the file to the device, and knows its own maps.
+    """
+    if not comfy.memory_management.aimdo_enabled and not comfy.utils.DISABLE_MMAP:
+        return read_weights(part, header)
+    weights: dict[str, Tensor] = {}
+    for place in sorted(set(header.places.values())):
+        weights |= comfy.utils.load_torch_file(str(place))
+    return pick(weights, part)

@@ -29,6 +29,7 @@ from .. import check
 from .files import Contents, read_part
 from .messages import say
 from .networks import HostStageB, HostStageC
+from .precision import DEFAULT, Precision, precision
 from .sampling import CascadeSampling
 
 LIVE_ACTIVATIONS = 8
@@ -175,54 +176,57 @@ class CascadeB(_Cascade, StableCascade_B):
 class Kind(NamedTuple):
     """How one of the stages becomes a MODEL."""
 
-    part: Part
     model: type[BaseModel]
     host_config: type
 
 
 KINDS = {
-    Part.STAGE_B: Kind(Part.STAGE_B, CascadeB, comfy.supported_models.Stable_Cascade_B),
-    Part.STAGE_C: Kind(Part.STAGE_C, CascadeC, comfy.supported_models.Stable_Cascade_C),
+    Part.STAGE_B: Kind(CascadeB, comfy.supported_models.Stable_Cascade_B),
+    Part.STAGE_C: Kind(CascadeC, comfy.supported_models.Stable_Cascade_C),
 }
 
 
-def load_model(path: str | Path, part: Part, disable_dynamic: bool = False) -> Any:
+def load_model(
+    path: str | Path, part: Part, weight_dtype: str = DEFAULT, disable_dynamic: bool = False
+) -> Any:
     """A MODEL from the file of a Stage B or Stage C, of any size.
 
+    The network is built without storage and takes the file's own memory, which is mapped: a weight is read
+    when it is first used or brought to a device. Only where the precision differs is there a copy of it.
+
     Args:
-        path: a safetensors file, of the stage alone or with more in it.
+        path: a safetensors file, of the stage alone or with more in it, or a folder of diffusers.
         part: which stage.
+        weight_dtype: one of ``precision.CHOICES``.
         disable_dynamic: what the host passes when it needs weights it can change in place.
 
     Raises:
         ValueError: the file holds something else, or not all of it.
     """
     contents = read_part(path, part)
-    kind = KINDS[part]
-    load_device = comfy.model_management.get_torch_device()
-    offload_device = comfy.model_management.unet_offload_device()
-    model = kind.model(contents, host_config(kind, contents, load_device))
     patching = comfy.model_patcher  # the host replaces the class in it when it starts
     patcher_class = patching.ModelPatcher if disable_dynamic else patching.CoreModelPatcher
+    load_device = comfy.model_management.get_torch_device()
+    offload_device = comfy.model_management.unet_offload_device()
+    chosen = precision(weight_dtype, contents.weights, load_device)
+    model = KINDS[part].model(contents, host_config(contents, chosen))
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
-    if not comfy.model_management.is_device_cpu(offload_device):
+    streamed = patcher.is_dynamic()  # then the host casts what it brings to the device
+    weights = contents.weights if streamed else contents.cast(chosen.kept)
+    model.load_model_weights(dict(weights), "", assign=True)
+    chosen.tell_host(model.diffusion_model)
+    if not streamed:
         model.to(offload_device)
-    model.load_model_weights(dict(contents.weights), "", assign=patcher.is_dynamic())
-    patcher.cached_patcher_init = (load_model, (path, part))
+    patcher.cached_patcher_init = (load_model, (path, part, weight_dtype))
     return patcher
 
 
-def host_config(kind: Kind, contents: Contents, device: torch.device) -> Any:
+def host_config(contents: Contents, chosen: Precision) -> Any:
     """The host's configuration of a cascade model: precision, schedule, latents."""
-    made = kind.host_config({"config": contents.config})
-    weights, supported = contents.weights, made.supported_inference_dtypes
-    dtype = comfy.model_management.unet_dtype(
-        model_params=comfy.utils.calculate_parameters(weights),
-        supported_dtypes=supported,
-        weight_dtype=comfy.utils.weight_dtype(weights),
-    )
-    made.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, device, supported))
-    if kind.part is Part.STAGE_C:
+    made = KINDS[contents.part].host_config({"config": contents.config})
+    made.set_inference_dtype(chosen.weights, chosen.compute)
+    made.custom_operations = chosen.layers
+    if contents.part is Part.STAGE_C:
         made.latent_format.spacial_downscale_ratio = contents.recorded.compression
     preview = contents.recorded.latent_rgb
     if preview is not None:

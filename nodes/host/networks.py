@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.ops import cast_bias_weight, manual_cast, uncast_bias_weight
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor, nn
 
+from ...layers.half import half_attention, half_linear
 from ...layers.ops import Operations
 from ...stage_b import StageB
 from ...stage_c import StageC
@@ -32,6 +34,22 @@ class HostAttention:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         """Multi-head attention; see ``layers.ops.scaled_dot_product``."""
         return optimized_attention(q, k, v, heads, transformer_options=dict(self.options))
+
+
+class HalfLayers(manual_cast):
+    """The host's layers around wide activations, with the matrix products in fp16; see ``layers.half``."""
+
+    class Linear(manual_cast.Linear):
+        """Casts, streams and patches its weights as the host's does."""
+
+        def forward_comfy_cast_weights(self, input: Tensor) -> Tensor:
+            """See ``half_linear``."""
+            weight, bias, stream = cast_bias_weight(
+                self, input, dtype=torch.float16, bias_dtype=input.dtype, offloadable=True
+            )
+            result = half_linear(input, weight, bias)
+            uncast_bias_weight(self, weight, bias, stream)
+            return result
 
 
 def host_operations(
@@ -56,11 +74,15 @@ def host_operations(
 
 
 class _HostNetwork(nn.Module):
-    """What is the same about a stage that the host calls; the pure network is the other base."""
+    """What is the same about a stage that the host calls; the pure network is the other base.
+
+    It is built without storage: its weights are put in as they come from the file.
+    """
 
     def __init__(self, config: Any, dtype: torch.dtype, device: torch.device | None, operations: Any):
         attention = HostAttention()
-        super().__init__(config, host_operations(operations, dtype, device, attention))
+        narrowed = half_attention(attention) if operations is HalfLayers else attention
+        super().__init__(config, host_operations(operations, dtype, torch.device("meta"), narrowed))
         self.dtype = dtype
         self.host_attention = attention
 

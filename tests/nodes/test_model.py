@@ -255,12 +255,13 @@ def test_weights_arrive_in_layers_that_are_born_without(tiny, tiny_files, monkey
     from comfyui_cascade.nodes.host import Part
     from comfyui_cascade.nodes.host.files import read_part
     from comfyui_cascade.nodes.host.model import KINDS, host_config
+    from comfyui_cascade.nodes.host.precision import DEFAULT, precision
 
     contents = read_part(tiny_files["stage_c"], Part.STAGE_C)
+    chosen = precision(DEFAULT, contents.weights, torch.device("cpu"))
     # What the host's dynamic VRAM sets on NVIDIA devices.
     monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
-    kind = KINDS[Part.STAGE_C]
-    model = kind.model(contents, host_config(kind, contents, torch.device("cpu")))
+    model = KINDS[Part.STAGE_C].model(contents, host_config(contents, chosen))
     assert model.diffusion_model.clip_txt_mapper.weight is None
     model.load_model_weights(dict(contents.weights), "", assign=True)
     x, t, tokens = unit(1, 16, 5, 5), torch.tensor([0.4]), unit(1, 13, 32)
