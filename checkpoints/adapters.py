@@ -19,7 +19,7 @@ class Adapter:
     Attributes:
         target: what it was trained for, such as "Stage C"; "" if it cannot be told.
         dialect: whose names it has.
-        method: how it changes a weight, such as "LoRA" or "LoKr".
+        method: how it changes a weight, such as "LoRA" or "LyCORIS LoKr".
         rank: of its matrices; None where the method has none.
         count: weights that it changes.
     """
@@ -34,11 +34,11 @@ class Adapter:
 # The first that matches one name of the file; a DoRA holds a LoRA's names as well, so it stands before it.
 _METHODS = (
     ("DoRA", r"\.dora_scale$"),
-    ("LoHa", r"\.hada_w1_a$"),
-    ("LoKr", r"\.lokr_w1(_a)?$"),
-    ("OFT", r"\.oft_(blocks|diag)$"),
-    ("GLoRA", r"\.a1\.weight$"),
-    ("LoCon", r"\.lora_mid\.weight$"),
+    ("LyCORIS LoHa", r"\.hada_w1_a$"),
+    ("LyCORIS LoKr", r"\.lokr_w1(_a)?$"),
+    ("LyCORIS OFT", r"\.oft_(blocks|diag)$"),
+    ("LyCORIS GLoRA", r"\.a1\.weight$"),
+    ("LyCORIS LoCon", r"\.lora_mid\.weight$"),
     ("LoRA", r"[._]lora[._](linear_layer\.)?(down|up|A|B)(\.|$)"),
     ("full difference", r"\.(diff|diff_b|set_weight|w_norm)$"),
 )
@@ -79,9 +79,9 @@ def find_adapter(shapes: Shapes) -> Adapter | None:
         return None
     downs = [shape for key, shape in shapes.items() if _DOWN.search(key) and shape]
     if method == "LoRA" and any(len(shape) == 4 and shape[-1] > 1 for shape in downs):
-        method = "LoCon"
-    dialect = _first(_DIALECTS, names) or ("LyCORIS" if method in ("LoHa", "LoKr", "OFT", "GLoRA") else "")
-    pattern = re.compile(dict(_METHODS)["LoRA" if method == "LoCon" else method])
+        method = "LyCORIS LoCon"
+    dialect = _first(_DIALECTS, names)
+    pattern = re.compile(dict(_METHODS)["LoRA" if method == "LyCORIS LoCon" else method])
     stems = {key[: match.start()] for key in shapes if (match := pattern.search(key))}
     return Adapter(
         target="Stage C" if dialect == "Stability" else _target(shapes, names.replace(".", "_")),

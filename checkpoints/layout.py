@@ -9,6 +9,7 @@ Source: diffusers ``loaders/single_file_utils.py``, ComfyUI ``comfy/supported_mo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
@@ -57,30 +58,57 @@ def shapes(weights: Mapping[str, Tensor]) -> Shapes:
     return {key: tuple(tensor.shape) for key, tensor in weights.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one of our weights lies in a file: in a tensor, or in one third of it, or turned."""
+
+    name: str
+    third: int | None = None
+    turned: bool = False
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The weight, as a view of what lies in the file."""
+        if self.third is not None:
+            return tensor.chunk(3)[self.third]
+        return tensor.t() if self.turned else tensor
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The weight's shape, from that of what lies in the file."""
+        if self.third is not None:
+            return (shape[0] // 3, *shape[1:]) if shape else ()
+        return shape[::-1] if self.turned else shape
+
+
+def _sources(names: Iterable[str]) -> dict[str, Source]:
+    """For each of our names, where it lies in the weights of one network."""
+    names = list(names)
+    prefix = wrapper(names)
+    stage_b = f"{prefix}effnet_mapper.0.weight" in names
+    found: dict[str, Source] = {}
+    for name in names:
+        key = name[len(prefix) :]
+        if _PACKED in key:  # Stability's projection, in the order q, k, v
+            path, kind = key.split("in_proj_", 1)
+            found |= {f"{path}to_{part}.{kind}": Source(name, third=i) for i, part in enumerate("qkv")}
+        elif key == "text_projection":  # OpenCLIP's
+            found["text_projection.weight"] = Source(name, turned=True)
+        else:
+            found[_renamed(key, stage_b)] = Source(name)
+    return found
+
+
 def to_native(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of one network under our names, as views.
 
     Takes Stability's, diffusers', ComfyUI's and our own names, wrapped or not. Names it does not know
     pass as they are.
     """
-    prefix = wrapper(weights)
-    bare = {key[len(prefix) :]: tensor for key, tensor in weights.items()}
-    stage_b = "effnet_mapper.0.weight" in bare
-    native: dict[str, Tensor] = {}
-    for key, tensor in bare.items():
-        if _PACKED in key:
-            native |= _unpacked(key, tensor)
-        elif key == "text_projection":  # OpenCLIP's, transposed
-            native["text_projection.weight"] = tensor.t()
-        else:
-            native[_renamed(key, stage_b)] = tensor
-    return native
+    return {key: source.of(weights[source.name]) for key, source in _sources(weights).items()}
 
 
-def _unpacked(key: str, tensor: Tensor) -> dict[str, Tensor]:
-    """Stability's packed projection as the three it holds, in the order q, k, v."""
-    path, kind = key.split("in_proj_")
-    return {f"{path}to_{name}.{kind}": part for name, part in zip("qkv", tensor.chunk(3), strict=True)}
+def native_shapes(every: Shapes) -> Shapes:
+    """The shapes that ``to_native`` would give, without any weights."""
+    return {key: source.shape_of(every[source.name]) for key, source in _sources(every).items()}
 
 
 def _renamed(key: str, stage_b: bool) -> str:

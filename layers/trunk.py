@@ -115,8 +115,8 @@ class TrunkConfig:
 
 
 def _indices(shapes: Shapes, prefix: str) -> set[int]:
-    found = (re.match(rf"{re.escape(prefix)}(\d+)\.", key) for key in shapes)
-    return {int(match.group(1)) for match in found if match}
+    rests = (key[len(prefix) :].partition(".") for key in shapes if key.startswith(prefix))
+    return {int(number) for number, dot, _ in rests if dot and number.isdecimal()}
 
 
 def _first(shapes: Shapes, pattern: str) -> tuple[int, ...] | None:
