@@ -5,6 +5,7 @@
     python3 dev.py serve --port 8188
     python3 dev.py test -k schedule
     python3 dev.py check
+    python3 dev.py weights lite --dir ~/ComfyUI
 
 The first run makes .venv and fetches a ComfyUI into .comfyui, both git-ignored and safe to delete.
 COMFYUI_PATH names another ComfyUI to use instead; it runs with .venv all the same.
@@ -16,6 +17,7 @@ import argparse
 import contextlib
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -32,6 +34,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent
@@ -602,6 +605,42 @@ def _check(_: argparse.Namespace, step: Steps) -> int:
     return failed
 
 
+def _weights_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "set", choices=("lite", "full"), help="small Stage B and C (5 GB) or large ones (12 GB)"
+    )
+    parser.add_argument(
+        "--dir", type=Path, default=BASE, help="ComfyUI's folder, the one with models in it (%(default)s)"
+    )
+    parser.add_argument("--yes", action="store_true", help="accept the licence without being asked")
+
+
+def _weights(options: argparse.Namespace, step: Steps) -> int:
+    """Download the official Stable Cascade files into ComfyUI's folders."""
+    models = options.dir.expanduser().resolve() / "models"
+    if options.dir != BASE and not models.is_dir():
+        raise Problem(f"--dir is {options.dir}, which has no folder models: give ComfyUI's own folder.")
+    weights = _development("weights")
+    catalogue = weights.Catalogue.read(ROOT / "weights" / "official.json")
+    try:
+        weights.download(catalogue, options.set, models, step.say, options.yes)
+    except weights.Problem as problem:
+        raise Problem(str(problem)) from None
+    step("Done: open the workflow text_to_image_official, or pick the files in the loaders")
+    return 0
+
+
+def _development(name: str) -> ModuleType:
+    """A module of development/, by its path: the root must stay off sys.path."""
+    spec = importlib.util.spec_from_file_location(
+        f"cascade_development_{name}", ROOT / "development" / f"{name}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
 class Verb(NamedTuple):
     """What the first word on the command line means; the docstring of ``run`` is its help."""
 
@@ -615,6 +654,7 @@ VERBS = {
     "serve": Verb(_serve, _serve_arguments),
     "test": Verb(_test, takes_rest=True),
     "check": Verb(_check),
+    "weights": Verb(_weights, _weights_arguments),
 }
 
 
