@@ -39,12 +39,23 @@ def read_checkpoint(path: str | Path) -> Header:
 
 
 def networks_in(path: str | Path) -> list[Path]:
-    """What to open one by one: of a pipeline, the folders of its networks; else the path itself."""
+    """What to open one by one behind a path: a file and a network's folder stand for themselves.
+
+    Of a pipeline's folder it is the folders of its networks, of any other folder its files.
+    """
     path = Path(path)
-    if not path.is_dir() or any(path.glob("*.safetensors")) or any(path.glob(f"*{INDEX}")):
+    try:
+        if "\0" in str(path) or not path.is_dir() or _is_network(path):
+            return [path]
+        inner = [child for child in path.iterdir() if child.is_dir() and _is_network(child)]
+    except OSError:  # opening it will say why
         return [path]
-    inner = sorted(child for child in path.iterdir() if child.is_dir() and any(child.glob("*.safetensors*")))
-    return inner or [path]
+    return sorted([*path.glob("*.safetensors"), *inner]) or [path]
+
+
+def _is_network(folder: Path) -> bool:
+    files = [*folder.glob("*.safetensors"), *folder.glob(f"*{INDEX}")]
+    return bool(files) and ((folder / "config.json").is_file() or any(folder.glob(f"*{INDEX}")))
 
 
 def _first(folder: Path, pattern: str) -> Path | None:
@@ -52,13 +63,18 @@ def _first(folder: Path, pattern: str) -> Path | None:
     return min(folder.glob(pattern), key=lambda file: (file.name.count("."), file.name), default=None)
 
 
-def _only(folder: Path, name: str) -> Path:
-    whole = _first(folder, "*.safetensors")
+def _only(path: Path, name: str) -> Path:
+    whole = _first(path, "*.safetensors")
     if whole is None:
-        inside = ", ".join(sorted(child.name for child in folder.iterdir())[:4]) or "nothing"
+        inside = ", ".join(sorted(child.name for child in path.iterdir())[:4]) or "nothing"
         raise ValueError(
             f"`{name}` is a folder without safetensors files (it holds {printable(inside)}); choose the "
             "folder of one network, such as prior or decoder, or a file"
+        )
+    stems = {file.name.partition(".")[0] for file in path.glob("*.safetensors")}
+    if len(stems) > 1:
+        raise ValueError(
+            f"`{name}` is a folder of {len(stems)} models ({printable(', '.join(sorted(stems)))}); choose one"
         )
     return whole
 

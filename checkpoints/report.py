@@ -129,8 +129,8 @@ class Report:
         for found in self.parts:
             sizes = found.problem or _SIZES.get(found.part, lambda _: "")(found.config)
             name = NAMES[found.part].partition(" ")[2] + ": " if several else ""
-            words = [word for word in (f"{in_units(found.parameters)} parameters" if several else "", sizes)]
-            said.append(name + ", ".join(filter(None, words)))
+            count = f"{in_units(found.parameters)} parameters" if several else ""
+            said.append(name + ", ".join(filter(None, (count, sizes))))
         if self.files > 1:
             said.append(f"in {self.files} files")
         if self.prefix and not (self.parts and self.layout == "ComfyUI"):
@@ -270,7 +270,9 @@ def _trunk(config: Any) -> str:
 
 
 _SIZES: dict[Part, Callable[[Any], str]] = {
-    Part.STAGE_A: lambda c: f"{_plus(c.widths)} wide, codebook of {c.codebook_size}, {c.channels} channels",
+    Part.STAGE_A: lambda c: (
+        f"{_plus(c.widths)} wide, codebook of {c.codebook_size or 'nothing'}, {c.channels} channels"
+    ),
     Part.STAGE_B: _trunk,
     Part.STAGE_C: _trunk,
     Part.SEMANTIC_ENCODER: lambda c: f"{len(c.stages)} stages, {c.c_last} wide, {c.channels} channels",

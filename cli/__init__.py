@@ -1,0 +1,1 @@
+"""The command line: ``python -m comfyui_cascade``. It needs no ComfyUI."""
