@@ -251,9 +251,9 @@ def _append(answer: http.client.HTTPResponse, part: Path, start: int, total: int
 def _refused(error: urllib.error.HTTPError, file: Official, part: Path) -> str | None:
     """What to make of an answer that is an error."""
     if error.code == 416:  # nothing after what is there: it is the whole file, or not of this file at all
-        if error.headers.get("Content-Range") == f"bytes */{_size(part)}":
+        if part.exists() and error.headers.get("Content-Range") == f"bytes */{_size(part)}":
             return None
-        part.unlink()
+        part.unlink(missing_ok=True)
         return "the server has nothing after what was there"
     if error.code in BUSY:
         return f"the server answered {error.code} ({error.reason})"
@@ -275,11 +275,9 @@ def difference(file: Official, path: Path) -> str | None:
         found = _parameters(path)
     except (ValueError, KeyError, TypeError, AttributeError, struct.error):
         return "is not a whole safetensors file"
-    return (
-        None
-        if found == file.parameters
-        else f"has {found:,} parameters where {file.parameters:,} are expected"
-    )
+    if found != file.parameters:
+        return f"has {found:,} parameters where {file.parameters:,} are expected"
+    return None
 
 
 def _sha256(path: Path) -> str:
