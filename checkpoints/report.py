@@ -144,6 +144,21 @@ class Report:
         size = f"{in_units(self.parameters)} parameters, {self.precision}, {in_bytes(self.bytes)}"
         return f"`{self.file}` is {'; '.join(filter(None, [self.what, self.details, layout, size]))}"
 
+    @property
+    def text(self) -> str:
+        """All of it on lines of its own, with the metadata."""
+        lines = {
+            "parameters": in_units(self.parameters),
+            "precision": self.precision,
+            "size": f"{in_bytes(self.bytes)} in {self.tensors} tensors",
+            "names": self.layout,
+        }
+        said = [f"{name}: {value}" for name, value in lines.items() if value]
+        notes = [f"{printable(key, 60)} = {printable(value, 120)}" for key, value in self.metadata.items()]
+        return "\n".join(
+            [f"{self.file}: {self.what}", *filter(None, self.details.split("; ")), *said, *notes]
+        )
+
     def as_json(self) -> dict[str, Any]:
         """All of it as values that JSON knows."""
         return {

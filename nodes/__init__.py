@@ -3,6 +3,7 @@
 from .condition import CascadeDecoderConditioning
 from .example import CascadeExamplePicture
 from .host import ComfyExtension, io
+from .inspect import CascadeIdentify
 from .latent import CascadeEmptyLatents, CascadeEncodeImage, CascadePreviewLatent
 from .load import (
     CascadeLoadImageEncoder,
@@ -21,6 +22,7 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeLoadTextEncoder,
     CascadeLoadImageEncoder,
     CascadeLoadSemanticEncoder,
+    CascadeIdentify,
     CascadeExamplePicture,
     CascadeEmptyLatents,
     CascadeEncodeImage,

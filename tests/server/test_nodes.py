@@ -16,6 +16,7 @@ NODES = {
         ["width", "height", "batch_size", "compression", "stage_c"],
         ["LATENT", "LATENT"],
     ),
+    "CascadeIdentify": (["file"], ["STRING"]),
     "CascadeExamplePicture": (["picture"], ["IMAGE"]),
     "CascadeEncodeImage": (["image", "semantic_encoder", "compression", "stage_a"], ["LATENT", "LATENT"]),
     "CascadePreviewLatent": (["stage_c", "semantic_encoder"], ["IMAGE"]),
