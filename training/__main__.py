@@ -1,103 +1,89 @@
-"""Train the small cascade, export it, draw with it and judge it.
+"""Train parts of a cascade.
 
-``python -m comfyui_cascade.training train --folder DIR`` trains every part, ``export`` writes the files
-that ship, ``draw`` makes a sheet of pictures for prompts, ``judge`` measures how often pictures show what
-was asked.
+``python -m comfyui_cascade.training small`` trains the small cascade that ships, ``run RECIPE.toml`` any
+other part by a file of settings, ``export`` writes a trained small cascade as the files that ship. A run
+that was stopped, by a limit of minutes or by force, goes on when the same command is given again.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from ..weights import path as weights_path
-from .small import PARTS, POOL_PICTURES, Recipe
-
-MINUTES = {"stage_a": 8.0, "semantic": 23.0, "text": 2.5, "stage_b": 54.0, "stage_c": 54.0, "judge": 18.0}
-"""Of one core for the shipped weights."""
-
-SHEET_COLUMNS = 4
+from .loop import Run, train
+from .parts import parts
+from .settings import read_settings
+from .small import STAGES, export, train_small
 
 
 def say(line: str) -> None:
-    """Print a line with the time."""
-    print(time.strftime("%H:%M:%S"), line, flush=True)
+    """Print a line above the progress bar."""
+    tqdm.write(line, file=sys.stderr)
 
 
-def train(arguments: argparse.Namespace, recipe: Recipe) -> None:
-    """Train the parts asked for, or all."""
-    for name in arguments.part or PARTS:
-        say(f"{name}: training")
-        PARTS[name](recipe)
+def _small(options: argparse.Namespace) -> None:
+    """Train the small cascade from nothing, or go on with it."""
+    train_small(STAGES[options.stage], options.base, options.minutes, options.device, say)
 
 
-def export(arguments: argparse.Namespace, recipe: Recipe) -> None:
-    """Write the parts that have a checkpoint, as the files that ship."""
-    from .export import export as write
+def _run(options: argparse.Namespace) -> None:
+    """Train one part by a file of settings."""
+    settings = read_settings(options.recipe)
+    folder = options.base / options.recipe.stem
+    done = train(
+        Run(settings, options.base, folder, options.minutes, options.device, say), parts()[settings.part]
+    )
+    for path in done.files.values():
+        say(f"written: {path}")
 
-    sizes = write(recipe, arguments.weights)
+
+def _export(options: argparse.Namespace) -> None:
+    """Write a trained small cascade in bf16, as it ships."""
+    sizes = export(options.base, options.to)
     for part, size in sizes.items():
-        say(f"{part}: {size / 2**20:.2f} MiB")
-    say(f"{sum(sizes.values()) / 2**20:.2f} MiB in {arguments.weights}")
+        say(f"{part.value}: {size / 2**20:.2f} MiB")
+    say(f"{sum(sizes.values()) / 2**20:.2f} MiB in {options.to}")
 
 
-def draw(arguments: argparse.Namespace, recipe: Recipe) -> None:
-    """Draw a sheet of pictures."""
-    from .show import draw_prompts, sheet
-
-    pictures = draw_prompts(arguments.weights, arguments.prompt, seed=arguments.seed, cfg=arguments.cfg)
-    sheet(pictures, SHEET_COLUMNS).save(arguments.to)
-    say(f"{len(pictures)} pictures in {arguments.to}")
+VERBS: dict[str, Callable[[argparse.Namespace], None]] = {"small": _small, "run": _run, "export": _export}
 
 
-def judge(arguments: argparse.Namespace, recipe: Recipe) -> None:
-    """Train the judge, or take its checkpoint, and print a table of scores."""
-    from .judge import train_judge
-    from .scores import scores
-
-    table = scores(train_judge(recipe), arguments.weights, arguments.count, arguments.cfg, arguments.seed)
-    names = list(next(iter(table.values())))
-    print(f"{'':32}" + "".join(f"{name:>8}" for name in names))
-    for case, row in table.items():
-        print(f"{case:32}" + "".join(f"{row[name]:8.3f}" for name in names))
-
-
-VERBS: dict[str, Callable[[argparse.Namespace, Recipe], None]] = {
-    "train": train, "export": export, "draw": draw, "judge": judge,
-}  # fmt: skip
-
-
-def main() -> None:
-    """Read the arguments and do what the verb says."""
+def main() -> int:
+    """Read the arguments and do what the verb says; returns the exit status."""
     parser = argparse.ArgumentParser(prog="comfyui_cascade.training", description=__doc__)
-    parser.add_argument("verb", nargs="?", choices=VERBS, default="train")
-    parser.add_argument(
-        "--folder", type=Path, default=Path("small_cascade"), help="checkpoints; a run goes on from them"
-    )
-    parser.add_argument("--part", action="append", choices=PARTS, help="which parts, in order; default: all")
-    parser.add_argument("--minutes", type=float, help="of each part, instead of the recipe's")
-    parser.add_argument("--pictures", type=int, default=POOL_PICTURES, help="how many to draw")
-    parser.add_argument("--threads", type=int, default=1)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for name, verb in VERBS.items():
+        one = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__)
+        one.add_argument(
+            "--base", type=Path, default=Path("small_cascade"), help="folder of runs and caches (%(default)s)"
+        )
+        if name != "export":
+            one.add_argument("--minutes", type=float, help="stop after so many minutes of training")
+            one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+            one.add_argument("--threads", type=int, help="of the CPU (all)")
+    verbs.choices["small"].add_argument("--stage", choices=STAGES, default="all")
+    verbs.choices["run"].add_argument("recipe", type=Path, help="a TOML file; see training/recipes")
     shipped = weights_path("stage_a").parent
-    parser.add_argument(
-        "--weights", type=Path, default=shipped, help="exported files; default: those that ship"
-    )
-    parser.add_argument("--prompt", action="append", default=[], help="what to draw; may be given again")
-    parser.add_argument("--to", type=Path, default=Path("sheet.png"), help="where to draw")
-    parser.add_argument("--count", type=int, default=64, help="pictures to judge in each case")
-    parser.add_argument("--seed", type=int, default=0, help="of drawing")
-    parser.add_argument("--cfg", type=float, default=3.0, help="guidance of Stage C")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    minutes = {name: MINUTES[name] if arguments.minutes is None else arguments.minutes for name in MINUTES}
-    recipe = Recipe(arguments.folder, minutes, say, arguments.pictures)
-    VERBS[arguments.verb](arguments, recipe)
+    verbs.choices["export"].add_argument("--to", type=Path, default=shipped, help="folder (%(default)s)")
+    options = parser.parse_args()
+    if getattr(options, "threads", None):
+        torch.set_num_threads(options.threads)
+    try:
+        VERBS[options.verb](options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -29,7 +29,7 @@ from .scene import (
     is_held_out,
     training_scene,
 )
-from .tokens import END, END_ROW, POSITIONS, START, TOKEN_IDS, tokenize
+from .tokens import END, END_ROW, POSITIONS, START, TOKEN_IDS, ids_of, tokenize
 from .wording import captions, prompt_of, words
 
 __all__ = [
@@ -37,5 +37,5 @@ __all__ = [
     "KINDS", "LAND", "LARGEST_COUNT", "PLACES", "POSITIONS", "RELATIONS", "SIZE", "SIZES", "STANDING",
     "START", "STYLES", "SWIMMING", "TIMES", "TOKEN_IDS", "WEATHERS", "Box", "Drawing", "Group", "Placed",
     "Scene", "any_scene", "arrangement", "captions", "draw", "fresh_scenes", "grounds_of",
-    "held_out_scenes", "is_held_out", "prompt_of", "tokenize", "training_scene", "words",
+    "held_out_scenes", "ids_of", "is_held_out", "prompt_of", "tokenize", "training_scene", "words",
 ]  # fmt: skip

@@ -159,7 +159,7 @@ def _surroundings(rng: random.Random, *kinds: str) -> dict[str, str]:
     return {
         "ground": rng.choice(grounds_of(*kinds)),
         "time": rng.choice(TIMES),
-        "weather": rng.choices(WEATHERS, (0.49, 0.17, 0.17, 0.17))[0],
+        "weather": rng.choices(WEATHERS, (0.56, 0.2, 0.12, 0.12))[0],
         "style": rng.choice(STYLES),
     }
 

@@ -21,6 +21,11 @@ _ROWS = {clip_id: row for row, clip_id in enumerate(TOKEN_IDS)}
 END_ROW = _ROWS[END]
 
 
+def ids_of(word: str) -> tuple[int, ...]:
+    """CLIP's ids of a word, as its tokenizer gives them; of any that captions lack, one that is no token."""
+    return (_CLIP_IDS.get(word, -1),)
+
+
 def tokenize(captions: list[str]) -> Tensor:
     """Rows of the table for captions made of known words, framed and padded: ``b POSITIONS``."""
     rows = torch.full((len(captions), POSITIONS), END_ROW)

@@ -1,0 +1,88 @@
+"""Examples as a run sees them, and what is known of the things in their pictures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .draws import random_of
+from .picturebook import COLOURS, KINDS, Placed
+
+COLOUR_NAMES = tuple(COLOURS)
+Field = Callable[[int, random.Random], Any]
+"""One entry of an example, from its number and the randomness of this visit to it."""
+
+
+class Examples(Dataset):
+    """Entries of examples by name, for ``(position, example)`` pairs of an ``Order``."""
+
+    def __init__(self, fields: Mapping[str, Field], seed: int):
+        self.fields, self.seed = dict(fields), seed
+
+    def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
+        position, example = place
+        rng = random_of("example", self.seed, position)
+        return {"position": position, **{name: load(example, rng) for name, load in self.fields.items()}}
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch: tensors are stacked, everything else is listed."""
+    batch = {}
+    for name in items[0]:
+        values = [item[name] for item in items]
+        batch[name] = torch.stack(values) if isinstance(values[0], Tensor) else values
+    return batch
+
+
+def _cells(box: Sequence[float], height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns that a box in [0, 1] touches."""
+    left, top, right, bottom = (min(max(side, 0.0), 1.0) for side in box)
+    return (
+        slice(int(top * height), max(int(top * height) + 1, -int(-bottom * height // 1))),
+        slice(int(left * width), max(int(left * width) + 1, -int(-right * width // 1))),
+    )
+
+
+def regions(things: Sequence[Sequence[Placed]], height: int, width: int) -> Tensor:
+    """1 in each cell that a thing's box touches: ``b 1 height width``."""
+    maps = torch.zeros(len(things), 1, height, width)
+    for i, placed in enumerate(things):
+        for thing in placed:
+            maps[(i, 0, *_cells(thing.box, height, width))] = 1
+    return maps
+
+
+NOTHING = -1
+"""In maps of labels, a cell in which there is no thing."""
+
+
+def label_maps(things: Sequence[Sequence[Placed]], height: int, width: int) -> Tensor:
+    """Number of the kind and of the colour of the thing in each cell: ``2 b height width``."""
+    maps = torch.full((2, len(things), height, width), NOTHING)
+    for i, placed in enumerate(things):
+        for thing in placed:
+            place = (i, *_cells(thing.box, height, width))
+            maps[(0, *place)] = KINDS.index(thing.kind)
+            maps[(1, *place)] = COLOUR_NAMES.index(thing.colour)
+    return maps
+
+
+def reading_losses(readings: Tensor, labels: Tensor) -> Tensor:
+    """How badly kind and colour are read from cells, ``b``: cross entropy, averaged over cells with things.
+
+    Args:
+        readings: logits of each kind, then of each colour, ``b k h w``.
+        labels: from ``label_maps``.
+    """
+    total = readings.new_zeros(len(readings))
+    for part, label in zip(readings.split([len(KINDS), len(COLOURS)], dim=1), labels, strict=True):
+        error = torch.nn.functional.cross_entropy(
+            part.float(), label.to(part.device), ignore_index=NOTHING, reduction="none"
+        )
+        total = total + error.sum(dim=(1, 2)) / (label >= 0).sum(dim=(1, 2)).clamp(min=1).to(error)
+    return total
