@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .host import (
+    DEFAULT,
+    PRECISIONS,
     SMALL,
     Part,
     choices,
@@ -25,13 +28,26 @@ NO_FILE = "none"
 CATEGORY = "cascade/load"
 
 
-def _files(part: Part, what: str, folder: str) -> Any:
-    """The widget that picks a file."""
+def pick_file(part: Part, what: str, folder: str, name: str = "file") -> Any:
+    """The widget that picks a file or folder of a part."""
     return io.Combo.Input(
-        "file",
+        name,
         options=choices(part),
-        tooltip=f"{what} as safetensors, from models/{folder}; `{SMALL}` ships with the pack and needs no "
-        "file.",
+        tooltip=f"{what} as safetensors, from models/{folder}; names that end in / are folders of diffusers, "
+        f"which may also lie in models/diffusers. `{SMALL}` ships with the pack and needs no file.",
+    )
+
+
+def pick_precision() -> Any:
+    """The widget that picks the precision of weights; left out, it is the host's choice."""
+    return io.Combo.Input(
+        "weight_dtype",
+        options=list(PRECISIONS),
+        default=DEFAULT,
+        optional=True,
+        tooltip="How weights are kept in memory. `default` is what ComfyUI takes on this device; fp16 is "
+        "computed so that it does not overflow, for cards without bf16; the fp8 kinds halve the memory of "
+        "bf16 and lose quality.",
     )
 
 
@@ -39,15 +55,15 @@ class _Loader(io.ComfyNode):
     """A loader of one file; each node below says which part and onto which socket."""
 
     PART: Part
-    LOAD: Callable[[str], Any]
+    LOAD: Callable[..., Any]
 
     @classmethod
-    def execute(cls, file: str) -> io.NodeOutput:
+    def execute(cls, file: str, **precision: str) -> io.NodeOutput:
         """The part, on its socket."""
-        return io.NodeOutput(cls.LOAD(path_of(cls.PART, file)))
+        return io.NodeOutput(cls.LOAD(path_of(cls.PART, file), **precision))
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> tuple:
+    def fingerprint_inputs(cls, file: str, **precision: str) -> tuple:
         """Changes when the file is replaced."""
         return fingerprint(path_of(cls.PART, file))
 
@@ -66,7 +82,7 @@ class CascadeLoadStageA(_Loader):
             category=CATEGORY,
             search_aliases=["stage a", "vqgan", "load vae"],
             description="The autoencoder between pictures and Stage B's latents; use it like any VAE.",
-            inputs=[_files(cls.PART, "A Stage A", "vae")],
+            inputs=[pick_file(cls.PART, "A Stage A", "vae")],
             outputs=[io.Vae.Output(display_name="stage_a", tooltip="Decodes Stage B's latents to pictures.")],
         )
 
@@ -75,7 +91,7 @@ class CascadeLoadStageB(_Loader):
     """Stage B as a MODEL."""
 
     PART = Part.STAGE_B
-    LOAD = staticmethod(lambda path: load_model(path, Part.STAGE_B))
+    LOAD = staticmethod(partial(load_model, part=Part.STAGE_B))
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -86,7 +102,7 @@ class CascadeLoadStageB(_Loader):
             search_aliases=["stage b", "decoder", "load diffusion model"],
             description="The second diffusion model: it turns Stage C's small latents into Stage A's large "
             "ones.",
-            inputs=[_files(cls.PART, "A Stage B of any size", "diffusion_models")],
+            inputs=[pick_file(cls.PART, "A Stage B of any size", "diffusion_models"), pick_precision()],
             outputs=[
                 io.Model.Output(
                     display_name="stage_b", tooltip="Needs conditioning from Decoder Conditioning."
@@ -99,7 +115,7 @@ class CascadeLoadStageC(_Loader):
     """Stage C as a MODEL."""
 
     PART = Part.STAGE_C
-    LOAD = staticmethod(lambda path: load_model(path, Part.STAGE_C))
+    LOAD = staticmethod(partial(load_model, part=Part.STAGE_C))
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -109,7 +125,7 @@ class CascadeLoadStageC(_Loader):
             category=CATEGORY,
             search_aliases=["stage c", "prior", "load diffusion model"],
             description="The first diffusion model: it draws a prompt as small latents of 16 channels.",
-            inputs=[_files(cls.PART, "A Stage C of any size", "diffusion_models")],
+            inputs=[pick_file(cls.PART, "A Stage C of any size", "diffusion_models"), pick_precision()],
             outputs=[io.Model.Output(display_name="stage_c", tooltip="Sample it first, at cfg around 4.")],
         )
 
@@ -129,7 +145,10 @@ class CascadeLoadTextEncoder(_Loader):
             search_aliases=["clip", "clip g", "load clip"],
             description="The CLIP that both diffusion stages were trained with; use it with CLIP Text "
             "Encode.",
-            inputs=[_files(cls.PART, "A CLIP text encoder with projection", "text_encoders")],
+            inputs=[
+                pick_file(cls.PART, "A CLIP text encoder with projection", "text_encoders"),
+                pick_precision(),
+            ],
             outputs=[io.Clip.Output(display_name="clip", tooltip="Encodes prompts for Stage C and Stage B.")],
         )
 
@@ -148,7 +167,7 @@ class CascadeLoadImageEncoder(_Loader):
             category=CATEGORY,
             search_aliases=["clip vision", "image prompt", "unclip"],
             description="The CLIP for image prompts; use it with CLIP Vision Encode and unCLIPConditioning.",
-            inputs=[_files(cls.PART, "A CLIP image encoder with projection", "clip_vision")],
+            inputs=[pick_file(cls.PART, "A CLIP image encoder with projection", "clip_vision")],
             outputs=[
                 io.ClipVision.Output(display_name="clip_vision", tooltip="Encodes pictures as prompts.")
             ],
@@ -160,8 +179,6 @@ class CascadeLoadSemanticEncoder(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        previewers = choices(Part.PREVIEWER)
-        small = [choice for choice in previewers if choice == SMALL]
         return io.Schema(
             node_id="CascadeLoadSemanticEncoder",
             display_name="Load Semantic Encoder (Cascade)",
@@ -170,12 +187,8 @@ class CascadeLoadSemanticEncoder(io.ComfyNode):
             description="A VAE for Stage C: encoding gives its latents, decoding draws small previews of "
             "them.",
             inputs=[
-                _files(Part.SEMANTIC_ENCODER, "A semantic encoder (effnet_encoder)", "vae"),
-                io.Combo.Input(
-                    "previewer",
-                    options=[*small, NO_FILE, *previewers[len(small) :]],
-                    tooltip=f"What decodes, from models/vae; `{NO_FILE}` encodes only.",
-                ),
+                pick_file(Part.SEMANTIC_ENCODER, "A semantic encoder (effnet_encoder)", "vae"),
+                pick_previewer(),
             ],
             outputs=[
                 io.Vae.Output(
@@ -187,19 +200,36 @@ class CascadeLoadSemanticEncoder(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, previewer: str) -> io.NodeOutput:
         """The pair, on a VAE socket."""
-        if previewer == SMALL and file != SMALL:
-            raise ValueError(
-                f"the previewer of the small cascade does not understand the latents of `{file}`: choose "
-                f"the previewer that was published with it, or {NO_FILE}"
-            )
-        return io.NodeOutput(load_semantic_encoder(*cls._paths(file, previewer)))
+        check_pair(file, previewer)
+        return io.NodeOutput(load_semantic_encoder(*coder_paths(file, previewer)))
 
     @classmethod
     def fingerprint_inputs(cls, file: str, previewer: str) -> list[tuple]:
         """Changes when a file is replaced."""
-        return [fingerprint(path) for path in cls._paths(file, previewer)]
+        return [fingerprint(path) for path in coder_paths(file, previewer)]
 
-    @classmethod
-    def _paths(cls, file: str, previewer: str) -> list[str]:
-        drawn = [] if previewer == NO_FILE else [path_of(Part.PREVIEWER, previewer)]
-        return [path_of(Part.SEMANTIC_ENCODER, file), *drawn]
+
+def pick_previewer() -> Any:
+    """The widget that picks a previewer, or none."""
+    offered = choices(Part.PREVIEWER)
+    small = [choice for choice in offered if choice == SMALL]
+    return io.Combo.Input(
+        "previewer",
+        options=[*small, NO_FILE, *offered[len(small) :]],
+        tooltip=f"What decodes, from models/vae; `{NO_FILE}` encodes only.",
+    )
+
+
+def check_pair(file: str, previewer: str) -> None:
+    """A semantic encoder and a previewer that belong together."""
+    if previewer == SMALL and file != SMALL:
+        raise ValueError(
+            f"the previewer of the small cascade does not understand the latents of `{file}`: choose "
+            f"the previewer that was published with it, or {NO_FILE}"
+        )
+
+
+def coder_paths(file: str, previewer: str) -> list[str]:
+    """Paths of a semantic encoder and, if there is one, of its previewer."""
+    drawn = [] if previewer == NO_FILE else [path_of(Part.PREVIEWER, previewer)]
+    return [path_of(Part.SEMANTIC_ENCODER, file), *drawn]

@@ -8,6 +8,8 @@ from .clip import load_image_encoder, load_text_encoder
 from .files import SMALL, choices, fingerprint, path_of
 from .messages import say
 from .model import load_model, traits
+from .precision import CHOICES as PRECISIONS
+from .precision import DEFAULT
 from .sampling import ksample
 from .vae import load_semantic_encoder, load_stage_a
 
@@ -15,6 +17,8 @@ SAMPLERS: list[str] = KSampler.SAMPLERS
 SCHEDULERS: list[str] = KSampler.SCHEDULERS
 
 __all__ = [
+    "DEFAULT",
+    "PRECISIONS",
     "SAMPLERS",
     "SCHEDULERS",
     "SMALL",

@@ -6,7 +6,7 @@ only some of CLIP's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from comfy.supported_models_base import ClipTarget
 from ...checkpoints.identify import Part
 from ...conditioning.image import ImageEncoderConfig
 from ...conditioning.text import END_ID, START_ID, TextEncoderConfig, Tokens
-from .files import read_part
+from .files import noted, notes_in, read_part
 from .messages import say
+from .precision import DEFAULT, dtype_of
 
 WORD_END = "</w>"
 """How CLIP's vocabulary marks the last token of a word."""
@@ -90,6 +91,18 @@ class SmallTokenizer(StableCascadeClipGTokenizer):
         return batches
 
 
+class NotingTokenizer(StableCascadeTokenizer):
+    """The host's pair of tokenizers, with what its file noted among the weights that the host saves."""
+
+    def __init__(self, embedding_directory: Any = None, tokenizer_data: Mapping[str, Any] | None = None):
+        super().__init__(embedding_directory=embedding_directory, tokenizer_data=tokenizer_data or {})
+        self.notes = (tokenizer_data or {}).get("cascade_notes", {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """See the host, whose saving nodes drop our metadata."""
+        return super().state_dict() | noted(self.notes, "clip_g.")
+
+
 class AnySizeText(StableCascadeClipG):
     """The host's text encoder, for a table and a projection of any size."""
 
@@ -103,11 +116,12 @@ class AnySizeText(StableCascadeClipG):
         self.special_tokens = {"start": start, "end": end, "pad": end}
 
 
-def load_text_encoder(path: str | Path, disable_dynamic: bool = False) -> Any:
+def load_text_encoder(path: str | Path, weight_dtype: str = DEFAULT, disable_dynamic: bool = False) -> Any:
     """A CLIP from the file of a text encoder.
 
     Args:
-        path: a safetensors file, of the encoder alone or with more in it.
+        path: a safetensors file, of the encoder alone or with more in it, or a folder of transformers.
+        weight_dtype: one of ``precision.CHOICES``. It computes in fp32 whatever its weights are kept in.
         disable_dynamic: what the host passes when it needs weights it can change in place.
 
     Raises:
@@ -116,10 +130,13 @@ def load_text_encoder(path: str | Path, disable_dynamic: bool = False) -> Any:
     contents = read_part(path, Part.TEXT_ENCODER)
     config: TextEncoderConfig = contents.config
     tokens = Tokens(contents.recorded.token_ids, config.positions)
-    words: dict[str, Any] = {"clip_g_max_length": config.positions}
+    words: dict[str, Any] = {
+        "clip_g_max_length": config.positions,
+        "cascade_notes": {Part.TEXT_ENCODER.value: notes_in(contents.header)},
+    }
     if tokens.token_ids is not None:
         words["clip_g_tokenizer_class"] = partial(SmallTokenizer, tokens, config.width)
-    target = ClipTarget(StableCascadeTokenizer, StableCascadeClipModel)
+    target = ClipTarget(NotingTokenizer, StableCascadeClipModel)
     clip = comfy.sd.CLIP(
         target,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
@@ -129,15 +146,16 @@ def load_text_encoder(path: str | Path, disable_dynamic: bool = False) -> Any:
         model_options={
             "clip_g_class": partial(AnySizeText, config, tokens),
             "clip_g_model_config": _host_text_config(config),
+            "dtype": dtype_of(weight_dtype, contents.weights),
         },
         disable_dynamic=disable_dynamic,
     )
-    clip.patcher.cached_patcher_init = (_patcher, (path,))
+    clip.patcher.cached_patcher_init = (_patcher, (path, weight_dtype))
     return clip
 
 
-def _patcher(path: str | Path, disable_dynamic: bool = False) -> Any:
-    return load_text_encoder(path, disable_dynamic).patcher
+def _patcher(path: str | Path, weight_dtype: str, disable_dynamic: bool = False) -> Any:
+    return load_text_encoder(path, weight_dtype, disable_dynamic).patcher
 
 
 def _host_text_config(config: TextEncoderConfig) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from ... import weights as embedded
 from ...checkpoints.header import Header
 from ...checkpoints.identify import Part, expect
 from ...checkpoints.layout import shapes
+from ...checkpoints.notes import NAME, as_tensor
 from ...checkpoints.open import NETWORKS, check_weights, pick, read_cast, read_weights
-from ...checkpoints.recorded import Recorded
+from ...checkpoints.recorded import Recorded, joined_metadata
 from ...checkpoints.scaled import plain
 
 SMALL = "small cascade"
@@ -36,24 +38,82 @@ FOLDERS = {
 }
 """Model folder of the host in which each part's files lie."""
 
+CHECKPOINTS = "checkpoints"
+"""Model folder of the host for files that hold several parts."""
+
+PIPELINES = "diffusers"
+"""Model folder of the host for whole pipelines of diffusers, with a folder for each of their networks."""
+
+IN_PIPELINES = {
+    Part.STAGE_A: ("vqgan",),
+    Part.STAGE_B: ("decoder", "decoder_lite"),
+    Part.STAGE_C: ("prior", "prior_lite"),
+    Part.TEXT_ENCODER: ("text_encoder",),
+    Part.IMAGE_ENCODER: ("image_encoder",),
+}
+"""Names of each part's folder in a pipeline."""
+
 
 def choices(part: Part) -> list[str]:
-    """What a loader of a part offers, the embedded file first."""
+    """What a loader of a part offers: the embedded file, files, and folders, which end in a slash."""
     small = [SMALL] if embedded.path(part.value).is_file() else []
-    return small + folder_paths.get_filename_list(FOLDERS[part])
+    folders = _network_folders(part)
+    pieces = tuple(folder for folder in folders if _has_index(_folder(part, folder)))
+    files = folder_paths.get_filename_list(FOLDERS[part])
+    return small + [file for file in files if not Path(file).as_posix().startswith(pieces)] + folders
+
+
+def _network_folders(part: Part) -> list[str]:
+    """Folders that diffusers or transformers wrote, each with a configuration beside its weights."""
+    files = folder_paths.get_filename_list(FOLDERS[part])
+    beside = {Path(file).parent.as_posix() + "/" for file in files} - {"./"}
+    found = [name for name in beside if (_folder(part, name, FOLDERS[part]) / "config.json").is_file()]
+    for root in map(Path, folder_paths.get_folder_paths(PIPELINES)):
+        for name in IN_PIPELINES.get(part, ()):
+            folders = (config.parent for config in root.glob(f"*/{name}/config.json"))
+            found += [f"{folder.relative_to(root).as_posix()}/" for folder in folders]
+    return sorted(set(found))
+
+
+def _folder(part: Part, choice: str, *kinds: str) -> Path:
+    """The folder behind a choice, in the host's model folders; the first place if none has it."""
+    inside = Path(os.path.relpath(Path("/", choice), "/"))  # as the host does: never outside of its folders
+    roots = [
+        root for kind in kinds or (FOLDERS[part], PIPELINES) for root in folder_paths.get_folder_paths(kind)
+    ]
+    places = [Path(root) / inside for root in roots]
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def _has_index(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors.index.json"))
 
 
 def path_of(part: Part, choice: str) -> str:
-    """The file behind a choice."""
+    """The file or folder behind a choice."""
     if choice == SMALL:
         return str(embedded.path(part.value))
+    if choice.endswith("/"):
+        return str(_folder(part, choice))
     return folder_paths.get_full_path_or_raise(FOLDERS[part], choice)
 
 
-def fingerprint(path: str) -> tuple[str, int, int]:
-    """Changes when a file is replaced, so that the host loads it again."""
-    status = Path(path).stat()
-    return path, status.st_mtime_ns, status.st_size
+def checkpoint_choices() -> list[str]:
+    """Files that may hold several parts."""
+    return folder_paths.get_filename_list(CHECKPOINTS)
+
+
+def path_of_checkpoint(choice: str) -> str:
+    """The file behind a choice."""
+    return folder_paths.get_full_path_or_raise(CHECKPOINTS, choice)
+
+
+def fingerprint(path: str) -> tuple:
+    """Changes when a file, or one in a folder, is replaced, so that the host loads it again."""
+    place = Path(path)
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    status = [(file.name, file.stat()) for file in files]
+    return path, tuple((name, one.st_mtime_ns, one.st_size) for name, one in status)
 
 
 @contextmanager
@@ -132,3 +192,19 @@ def _mapped(part: Part, header: Header) -> dict[str, Tensor]:
     for place in sorted(set(header.places.values())):
         weights |= comfy.utils.load_torch_file(str(place))
     return pick(weights, part)
+
+
+def notes_in(header: Header) -> dict[str, str]:
+    """The entries of ours in a file's metadata."""
+    return {key: text for key, text in header.metadata.items() if key.startswith("cascade.")}
+
+
+def noted(notes: Mapping[str, Mapping[str, str]], prefix: str = "") -> dict[str, Tensor]:
+    """What to add to the weights of parts that another program saves; nothing where nothing was noted.
+
+    Args:
+        notes: entries of ours by part.
+        prefix: of the weights' names.
+    """
+    joined = joined_metadata(notes)
+    return {prefix + NAME: as_tensor(joined)} if joined else {}

@@ -26,7 +26,7 @@ from ...checkpoints.recorded import Recorded
 from ...layers.trunk import TrunkConfig
 from ...samplers.target import TARGETS
 from .. import check
-from .files import Contents, read_part
+from .files import Contents, noted, notes_in, read_part
 from .messages import say
 from .networks import HostStageB, HostStageC
 from .precision import DEFAULT, Precision, precision
@@ -66,6 +66,11 @@ class _Cascade:
         self.model_type = ModelType.STABLE_CASCADE
         self.model_sampling = CascadeSampling(host_config)
         self.cascade = contents.recorded
+        self.notes = {contents.part.value: notes_in(contents.header)}
+
+    def state_dict_for_saving(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """See the host, whose saving nodes drop our metadata: it goes along as a tensor."""
+        return super().state_dict_for_saving(*args, **kwargs) | noted(self.notes, "model.diffusion_model.")
 
     def _apply_model(self, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The clean estimate.

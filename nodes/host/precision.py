@@ -32,6 +32,11 @@ SUPPORTED = [torch.bfloat16, torch.float16, torch.float32]
 overflow."""
 
 
+def dtype_of(choice: str, weights: Mapping[str, Tensor]) -> torch.dtype | None:
+    """What a choice comes to for some weights; None where the host decides."""
+    return comfy.utils.weight_dtype(weights) if choice == AS_IN_FILE else DTYPES.get(choice)
+
+
 class Precision(NamedTuple):
     """How a model is kept and computes.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ...checkpoints.recorded import Recorded
 from ...stage_a import StageAConfig
 from ...stage_c.coder import Previewer, PreviewerConfig, SemanticEncoder, SemanticEncoderConfig
 from .. import check
-from .files import naming
+from .files import naming, noted, notes_in
 
 LIVE_ACTIVATIONS = 4
 """Tensors of the widest layer's size that are alive at once."""
@@ -35,7 +35,7 @@ class CascadeVAE(comfy.sd.VAE):
         dtypes: that it may compute in, best first.
         finish: changes decoded pictures in place, ``b 3 h w``.
         name: what errors call it.
-        recorded: what its file says.
+        notes: entries of ours in the metadata of each part in it.
     """
 
     def __init__(
@@ -49,13 +49,14 @@ class CascadeVAE(comfy.sd.VAE):
         dtypes: list[torch.dtype],
         finish: Callable[[Tensor], Tensor],
         name: str,
-        recorded: Recorded,
+        notes: dict[str, dict[str, str]],
     ):
         self.downscale_ratio, self.upscale_ratio, self.latent_channels = downscale, upscale, channels
         self.memory_used_encode, self.memory_used_decode = (_memory(per_cell) for per_cell in features)
         self.process_input, self.process_output = _unchanged, finish
         self.working_dtypes = dtypes
-        self.name, self.cascade = name, recorded
+        self.name, self.notes = name, notes
+        self.cascade = Recorded.from_metadata(next(iter(notes.values())))
         self._set_host_defaults()
         self._manage(network)
 
@@ -79,6 +80,10 @@ class CascadeVAE(comfy.sd.VAE):
             self.first_stage_model, load_device=self.device, offload_device=management.vae_offload_device()
         )
         self.model_size()
+
+    def get_sd(self) -> dict[str, Tensor]:
+        """The weights for the host's saving nodes, which drop our metadata: it goes along as a tensor."""
+        return super().get_sd() | noted(self.notes)
 
     def decode(self, samples_in: Tensor, vae_options: dict | None = None) -> Tensor:
         """Pictures of latents, ``b c h w`` → ``b h w 3``."""
@@ -178,7 +183,7 @@ def load_stage_a(path: str | Path) -> CascadeVAE:
             dtypes=[torch.bfloat16, torch.float32],
             finish=_unchanged,
             name="Stage A",
-            recorded=_recorded(path, Part.STAGE_A),
+            notes=_notes({Part.STAGE_A: path}),
         ),
         load_stage_a,
         path,
@@ -210,7 +215,7 @@ def load_semantic_encoder(path: str | Path, previewer: str | Path | None = None)
             dtypes=[torch.float32],
             finish=_clamp,
             name="the semantic encoder",
-            recorded=_recorded(path, Part.SEMANTIC_ENCODER),
+            notes=_notes({Part.SEMANTIC_ENCODER: path, Part.PREVIEWER: previewer}),
         ),
         load_semantic_encoder,
         path,
@@ -223,8 +228,10 @@ def _load(path: str | Path, part: Part) -> nn.Module:
         return load_part(path, part)
 
 
-def _recorded(path: str | Path, part: Part) -> Recorded:
-    return Recorded.from_metadata(expect(path, part).metadata)
+def _notes(paths: Mapping[Part, str | Path | None]) -> dict[str, dict[str, str]]:
+    """Entries of ours in the metadata of each part's file, where it has one."""
+    given = {part: path for part, path in paths.items() if path}
+    return {part.value: notes_in(expect(path, part)) for part, path in given.items()}
 
 
 def _registered(vae: CascadeVAE, load: Callable[..., CascadeVAE], *paths: Any) -> CascadeVAE:
