@@ -345,9 +345,6 @@ class StageCPredictor(nn.Module):
         self.encode = encode
         width = stage_c.config.trunk.up[0].width
         self.reader = nn.Linear(width, len(KINDS) + len(COLOUR_NAMES)) if reading else None
-        self._features: list[Tensor] = []
-        if reading:  # read where the trunk is deepest: behind its first level on the way up
-            stage_c.up_blocks[0][-1].register_forward_hook(lambda m, i, out: self._features.append(out))
 
     def forward(
         self, x: Tensor, t: Tensor, text: Tensor, pooled: Tensor | None, image: Tensor
@@ -362,10 +359,18 @@ class StageCPredictor(nn.Module):
         """
         if self.encoder is not None:
             text, pooled = self.encode(self.encoder, text)
-        self._features.clear()
-        prediction = self.stage_c(x, t, self.stage_c.tokens(text, pooled, image))
-        readings = self.reader(self._features.pop()).movedim(-1, 1) if self.reader else None
-        return prediction, readings
+        tokens = self.stage_c.tokens(text, pooled, image)
+        if self.reader is None:
+            return self.stage_c(x, t, tokens), None
+        features: list[Tensor] = []
+        # Read where the trunk is deepest, behind its first level on the way up.
+        deepest = self.stage_c.up_blocks[0][-1]
+        hook = deepest.register_forward_hook(lambda block, inputs, output: features.append(output))
+        try:
+            prediction = self.stage_c(x, t, tokens)
+        finally:
+            hook.remove()
+        return prediction, self.reader(features[-1]).movedim(-1, 1)
 
 
 class StageCTask(Task):
