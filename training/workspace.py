@@ -35,7 +35,7 @@ def to_images(pictures: np.ndarray | Tensor) -> Tensor:
     return torch.as_tensor(pictures).movedim(-1, -3).float().div(255)
 
 
-def _drawing_files() -> list[Path]:
+def drawing_files() -> list[Path]:
     """The code that decides what the picture-book world's pictures look like."""
     names = ("scene", "things", "paint", "hand")
     return [Path(picturebook.__file__).with_name(f"{name}.py") for name in names]
@@ -136,7 +136,7 @@ class Workspace:
         data = self.settings.data
         what = [data.picturebook, data.folder, data.shards, data.size, data.multiple, data.ratios, *depends]
         if data.picturebook:
-            what += _drawing_files()
+            what += drawing_files()
         folder, count = self.base / "cache" / f"{name}-{key_of(*what)}", len(self.source)
         with torch.inference_mode():
             return cached(folder, count, make, lambda done: self.say(f"{name}: {done} of {count}"))
@@ -162,7 +162,7 @@ class Workspace:
         """Scenes of the picture-book world, drawn once."""
 
         def drawn(i: int) -> dict[str, Tensor]:
-            drawing = picturebook.draw(picturebook.training_scene(i))
+            drawing = self.source.drawing(i)
             things = [
                 (picturebook.KINDS.index(t.kind), COLOUR_NAMES.index(t.colour), *t.box)
                 for t in drawing.things
@@ -173,9 +173,9 @@ class Workspace:
 
     def picture(self, i: int, rng: random.Random | None = None) -> Tensor:
         """Picture i cut to its bucket's size, ``h w 3`` uint8; with ``rng`` at a random place."""
-        size = self.sizes[self.buckets[i]]
-        if self.settings.data.picturebook and size == (picturebook.SIZE, picturebook.SIZE):
+        if self.settings.data.picturebook:
             return self._drawn[i]["picture"]
+        size = self.sizes[self.buckets[i]]
         return torch.from_numpy(cut(self.source.picture(i), size, rng).copy())
 
     def crop(self, i: int, rng: random.Random) -> Tensor:
