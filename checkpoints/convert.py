@@ -59,8 +59,14 @@ def convert(
         ValueError: a source holds nothing to convert, or it does not go into ``out``.
         OSError: a file cannot be written.
     """
+    return write_parts(_gather(sources, wanted), out, layout, dtype)
+
+
+def write_parts(
+    parts: Mapping[Part, Held], out: str | Path, layout: Layout, dtype: torch.dtype | None
+) -> list[Path]:
+    """Write some parts; see ``convert``."""
     out = Path(out)
-    parts = _gather(sources, wanted)
     if out.suffix == SUFFIX:
         _to_file(out, parts, layout, dtype)
         return [out]

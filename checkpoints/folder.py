@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..layers.trunk import RELEASED_HEAD_WIDTH
 from .header import Header, printable, read_header
+from .notes import read_notes
 
 LARGEST_TABLE = 10_000_000
 """Bytes of an index or a configuration."""
@@ -28,7 +30,7 @@ def read_checkpoint(path: str | Path) -> Header:
     """
     path = Path(path)
     if "\0" in str(path) or not path.is_dir():
-        return read_header(path)
+        return _with_notes(read_header(path))
     name = printable(path.name or path.resolve().name, 200)
     try:
         index = _first(path, f"*{INDEX}")
@@ -36,6 +38,10 @@ def read_checkpoint(path: str | Path) -> Header:
         return _joined(name, files, _read_table(path / "config.json", name))
     except OSError as error:
         raise ValueError(f"`{name}` cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _with_notes(header: Header) -> Header:
+    return replace(header, metadata=read_notes(header) | header.metadata)
 
 
 def networks_in(path: str | Path) -> list[Path]:

@@ -18,7 +18,6 @@ from .adapters import find_adapter
 from .folder import read_checkpoint
 from .header import Header, printable
 from .layout import wrapper
-from .notes import read_notes
 from .recorded import metadata_of
 
 
@@ -236,7 +235,7 @@ def expect(path: str | Path, part: Part) -> Header:
     """
     header = read_checkpoint(path)
     if part in find_parts(header.shapes):
-        return replace(header, metadata=metadata_of(part.value, read_notes(header) | header.metadata))
+        return replace(header, metadata=metadata_of(part.value, header.metadata))
     raise ValueError(f"`{header.file}` is {_instead(header, part)}")
 
 

@@ -27,6 +27,7 @@ from ..stage_c.model import StageC, StageCConfig
 from .header import BITS, Header
 from .identify import Part, expect, find_parts
 from .layout import shapes, to_native
+from .notes import NAME as NOTES
 from .recorded import Recorded
 from .save import cast
 from .scaled import SCALES, plain, with_scales
@@ -66,7 +67,7 @@ def names_of(part: Part, every: Shapes) -> dict[str, str]:
     names = {
         name: short
         for name, short in inner.items()
-        if short.startswith(roots) and not short.endswith("position_ids")
+        if short.startswith(roots) and not short.endswith(("position_ids", NOTES))
     }
     beside = prefix.removesuffix("transformer.") + "text_projection"  # where ComfyUI's checkpoints have it
     if part is Part.TEXT_ENCODER and beside in every:
