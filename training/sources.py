@@ -52,7 +52,7 @@ def open_source(data: Data, base: Path) -> Source:
         ValueError: there are no pictures in it.
     """
     if data.picturebook:
-        return PictureBook(data.picturebook)
+        return PictureBook(data.picturebook, tuple(bucket_sizes(data)))
     if data.folder:
         return Folder(base / data.folder)
     return Shards(sorted(path for pattern in data.shards for path in _matches(base, pattern)))
@@ -70,24 +70,32 @@ class _WithoutThings:
 
 @dataclass(frozen=True)
 class PictureBook:
-    """The first ``count`` scenes of the picture-book world, drawn when they are asked for."""
+    """The first ``count`` scenes of the picture-book world, drawn when they are asked for.
+
+    ``sizes`` are width and height of the first scenes, and again of those that follow.
+    """
 
     count: int
+    sizes: tuple[tuple[int, int], ...] = ((picturebook.SIZE, picturebook.SIZE),)
 
     def __len__(self) -> int:
         return self.count
 
     def size(self, i: int) -> tuple[int, int]:
-        return picturebook.SIZE, picturebook.SIZE
+        return self.sizes[i % len(self.sizes)]
+
+    def drawing(self, i: int) -> picturebook.Drawing:
+        """Picture i, and what is where in it."""
+        return picturebook.draw(picturebook.training_scene(i), self.size(i))
 
     def picture(self, i: int) -> Image.Image:
-        return Image.fromarray(picturebook.draw(picturebook.training_scene(i)).picture)
+        return Image.fromarray(self.drawing(i).picture)
 
     def caption(self, i: int, rng: random.Random) -> str:
         return picturebook.captions(picturebook.training_scene(i), rng)
 
     def things(self, i: int) -> tuple[picturebook.Placed, ...]:
-        return picturebook.draw(picturebook.training_scene(i)).things
+        return self.drawing(i).things
 
 
 class Folder(_WithoutThings):
