@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..weights import path as weights_path
 from .loop import Run, train
-from .parts import parts
+from .parts import task_of
 from .settings import read_settings
 from .small import STAGES, export, train_small
 
@@ -36,9 +36,8 @@ def _run(options: argparse.Namespace) -> None:
     """Train one part by a file of settings."""
     settings = read_settings(options.recipe)
     folder = options.base / options.recipe.stem
-    done = train(
-        Run(settings, options.base, folder, options.minutes, options.device, say), parts()[settings.part]
-    )
+    run = Run(settings, options.base, folder, options.minutes, options.device, say)
+    done = train(run, task_of(settings.part))
     for path in done.files.values():
         say(f"written: {path}")
 

@@ -16,7 +16,7 @@ class Average:
 
     Args:
         network: the network to follow.
-        decay: share of the average that stays at each step, below 1; 0 copies.
+        decay: share of the average that stays at each step, below 1.
     """
 
     def __init__(self, network: nn.Module, decay: float):

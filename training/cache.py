@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from .files import write_whole
+
 ITEMS_PER_FILE = 512
+READ_AT_ONCE = 2**24
 
 
 class Store:
@@ -50,7 +51,12 @@ def key_of(*parts: Any) -> str:
     """A short name for everything that what is cached depends on: files by their bytes, values as JSON."""
     digest = hashlib.blake2b(digest_size=6)
     for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part).encode())
+        if isinstance(part, Path):
+            with part.open("rb") as file:
+                while piece := file.read(READ_AT_ONCE):
+                    digest.update(piece)
+        else:
+            digest.update(json.dumps(part).encode())
     return digest.hexdigest()
 
 
@@ -67,12 +73,10 @@ def cached(
         count: examples in it.
         make: the tensors of each of the examples of these numbers.
         progress: called with the number of examples that are there.
+
+    Raises:
+        OSError: the disk is full; what was written stays, and the next call goes on behind it.
     """
-    if shutil.disk_usage(_existing(folder)).free < 1e8:
-        raise OSError(
-            f"less than 0.1 GB is free for the cache in {folder}; free some space and run this again"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
     for number in range(-(-count // ITEMS_PER_FILE)):
         path = folder / _file_name(number)
         if path.exists():
@@ -83,12 +87,6 @@ def cached(
             for i, item in zip(places, make(places), strict=True)
             for name, value in item.items()
         }
-        beside = path.with_suffix(".part")
-        save_file(tensors, beside)
-        beside.replace(path)  # a file under its name is whole
+        write_whole(tensors, path)
         progress(places[-1] + 1)
     return Store(folder)
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())

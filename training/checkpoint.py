@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -25,6 +24,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from .files import write_whole
+
 # What several processes hold in parts comes together on the CPU, and goes out in parts again.
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 PROGRESS = "progress.json"
@@ -33,11 +34,16 @@ Snapshot = dict[str, dict[str, Tensor]]
 """Tensors by name, for each file of a checkpoint."""
 
 
+def whole_weights(network: nn.Module) -> dict[str, Tensor]:
+    """All weights of a network, wrapped or not; every process has to ask for them."""
+    return get_model_state_dict(network, options=_WHOLE)
+
+
 def snapshot(network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> Snapshot:
     """All tensors that the next step depends on; every process has to ask for it."""
     state = get_optimizer_state_dict(network, optimizer, options=_WHOLE)["state"]
     files: Snapshot = {
-        "network": get_model_state_dict(network, options=_WHOLE),
+        "network": whole_weights(network),
         "optimizer": {
             f"{parameter}/{name}": value
             for parameter, values in state.items()
@@ -74,23 +80,24 @@ class Checkpoints:
         """
         place = self.folder / f"{step:09}"
         beside = place.with_suffix(".part")
-        shutil.rmtree(beside, ignore_errors=True)
+        for cut_off in self.folder.glob("*.part"):  # by a kill
+            shutil.rmtree(cut_off)
         try:
             beside.mkdir(parents=True)
             for name, values in tensors.items():
-                _save(values, beside / f"{name}.safetensors")
+                write_whole(values, beside / f"{name}.safetensors")
             (beside / PROGRESS).write_text(json.dumps({"step": step, **progress}))
             for file in beside.iterdir():
                 _flush(file)
             shutil.rmtree(place, ignore_errors=True)
             beside.replace(place)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             shutil.rmtree(beside, ignore_errors=True)
             last = self.last()
             kept = f"the checkpoint of step {int(last.name)} is whole" if last else "there is none before it"
             raise OSError(
-                f"the checkpoint of step {step} could not be written to {self.folder} ({error}); {kept}, so "
-                "free some space and start the run again"
+                f"the checkpoint of step {step} could not be written to {self.folder} "
+                f"({error.__cause__ or error}); {kept}, so free some space and start the run again"
             ) from error
         for old in self._all()[: -self.keep]:
             shutil.rmtree(old)
@@ -112,10 +119,6 @@ def read(
     groups = get_optimizer_state_dict(network, optimizer, options=_WHOLE)["param_groups"]
     set_optimizer_state_dict(network, optimizer, {"state": state, "param_groups": groups}, options=_WHOLE)
     return progress
-
-
-def _save(state: Mapping[str, Tensor], path: Path) -> None:
-    save_file({name: value.detach().contiguous() for name, value in state.items()}, path)
 
 
 def _flush(path: Path) -> None:

@@ -17,10 +17,11 @@ from torch.nn import functional
 from ..checkpoints.identify import Part
 from ..checkpoints.open import NETWORKS
 from ..conditioning.image import preprocess
+from ..conditioning.text import encode
 from ..stage_c.coder import Previewer, SemanticEncoder
 from .draws import Draws
 from .examples import COLOUR_NAMES, Field, label_maps, reading_losses
-from .parts import Batch, Files, Task, preview_losses, semantic_metadata, shrink, text_metadata
+from .parts import Batch, Files, Task, preview_losses, strides_of
 from .picturebook import (
     GROUNDS,
     KINDS,
@@ -32,10 +33,11 @@ from .picturebook import (
     TIMES,
     WEATHERS,
     Scene,
+    captions,
     training_scene,
 )
 from .settings import from_table
-from .workspace import Workspace, encoder_input, to_images
+from .workspace import Workspace, encoder_input, shrink, to_images
 
 READING = 0.05
 """Weight of the readers' loss against that of the pictures."""
@@ -71,6 +73,12 @@ class SemanticEncoderTask(Task):
     def __init__(self, work: Workspace):
         super().__init__(work)
         tables = work.settings.network
+        if work.settings.start:
+            raise ValueError("a semantic encoder begins anew, together with its previewer; leave start out")
+        if "compression" not in work.settings.recorded:
+            raise ValueError(
+                "a semantic encoder needs recorded.compression, pixels to a cell; 42.67 is usual"
+            )
         encoder, previewer = (
             network_class(from_table(config_class, tables.get(name, {}), f"network.{name}"))
             for name, (network_class, config_class) in (
@@ -95,12 +103,12 @@ class SemanticEncoderTask(Task):
 
     def files(self, network: nn.Module) -> Files:
         return {
-            Part.SEMANTIC_ENCODER.value: (network.encoder, semantic_metadata(self, network.encoder)),
+            Part.SEMANTIC_ENCODER.value: (network.encoder, self.recorded() | strides_of(network.encoder)),
             Part.PREVIEWER.value: (network.previewer, self.recorded()),
         }
 
     def pictures(self, network: nn.Module) -> Tensor:
-        images = to_images(torch.stack(self.shown()["picture"])).to(self.work.device)
+        images = self.shown_images()
         drawn = network.previewer(network.encoder(encoder_input(network.encoder, images, self.compression)))
         return torch.cat([shrink(images, *drawn.shape[-2:]), drawn]).clamp(0, 1).movedim(1, -1)
 
@@ -156,6 +164,19 @@ class EncoderAndReader(nn.Module):
         self.encoder, self.reader = encoder, reader
 
 
+def head_width(encoder: nn.Module) -> int:
+    """Channels of an attention head of a CLIP encoder."""
+    return encoder.config.hidden_size // encoder.config.num_attention_heads
+
+
+def _need_scenes(work: Workspace) -> None:
+    if not work.settings.data.picturebook:
+        raise ValueError(
+            f"training a {work.settings.part} needs to know what pictures show, and only the picture-book "
+            "world tells; set data.picturebook"
+        )
+
+
 class TextAndReader(EncoderAndReader):
     """Captions → losses."""
 
@@ -164,8 +185,6 @@ class TextAndReader(EncoderAndReader):
         self.end_row = end_row
 
     def forward(self, rows: Tensor, right: Tensor) -> Tensor:
-        from ..conditioning.text import encode
-
         return self.reader(encode(self.encoder, rows, self.end_row)[1], right)
 
 
@@ -177,6 +196,7 @@ class TextEncoderTask(Task):
 
     def __init__(self, work: Workspace):
         super().__init__(work)
+        _need_scenes(work)
         encoder = self.new(Part.TEXT_ENCODER)
         reader = SceneReader(encoder.config.projection_dim)
         self.network = TextAndReader(encoder, reader, work.tokens.end_row)
@@ -188,8 +208,6 @@ class TextEncoderTask(Task):
         return {"scene": scene}
 
     def losses(self, network: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        from .picturebook import captions
-
         texts = [
             captions(scene, random.Random(place))
             for scene, place in zip(batch["scene"], batch["position"], strict=True)
@@ -198,7 +216,9 @@ class TextEncoderTask(Task):
         return network(self.work.rows(texts), right)
 
     def files(self, network: nn.Module) -> Files:
-        return {Part.TEXT_ENCODER.value: (network.encoder, text_metadata(self))}
+        ids, heads = self.work.tokens.token_ids, head_width(network.encoder)
+        entries = {"token_ids": list(ids)} if ids else {}
+        return {Part.TEXT_ENCODER.value: (network.encoder, self.recorded(head_dim=heads, **entries))}
 
 
 class ImageAndReader(EncoderAndReader):
@@ -213,6 +233,7 @@ class ImageEncoderTask(Task):
 
     def __init__(self, work: Workspace):
         super().__init__(work)
+        _need_scenes(work)
         encoder = self.new(Part.IMAGE_ENCODER)
         self.network = ImageAndReader(encoder, SceneReader(encoder.config.projection_dim))
 
@@ -227,4 +248,5 @@ class ImageEncoderTask(Task):
         return network(pixels, batch["answers"])
 
     def files(self, network: nn.Module) -> Files:
-        return {Part.IMAGE_ENCODER.value: (network.encoder, self.recorded())}
+        metadata = self.recorded(head_dim=head_width(network.encoder))
+        return {Part.IMAGE_ENCODER.value: (network.encoder, metadata)}

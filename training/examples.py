@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from .draws import random_of
 from .picturebook import COLOURS, KINDS, Placed
+from .sources import UnreadablePicture
 
 COLOUR_NAMES = tuple(COLOURS)
 Field = Callable[[int, random.Random], Any]
@@ -19,24 +21,54 @@ Field = Callable[[int, random.Random], Any]
 
 
 class Examples(Dataset):
-    """Entries of examples by name, for ``(position, example)`` pairs of an ``Order``."""
+    """Entries of examples by name, for ``(position, example)`` pairs of an ``Order``.
 
-    def __init__(self, fields: Mapping[str, Field], seed: int):
-        self.fields, self.seed = dict(fields), seed
+    An example whose picture cannot be read is replaced by the next of its bucket, with a warning: one
+    damaged file of a million should not end a run. The same one is taken each time, so that runs repeat.
+
+    Args:
+        fields: the entries.
+        seed: of the run.
+        buckets: of all examples.
+    """
+
+    def __init__(self, fields: Mapping[str, Field], seed: int, buckets: Sequence[int]):
+        self.fields, self.seed, self.buckets = dict(fields), seed, buckets
+        self._warned: set[int] = set()
 
     def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
-        position, example = place
-        rng = random_of("example", self.seed, position)
-        return {"position": position, **{name: load(example, rng) for name, load in self.fields.items()}}
+        position, wanted = place
+        for example in self._from(wanted):
+            rng = random_of("example", self.seed, position)
+            try:
+                entries = {name: load(example, rng) for name, load in self.fields.items()}
+            except UnreadablePicture as error:
+                if example not in self._warned:
+                    logging.getLogger(__name__).warning("%s; the next picture takes its place", error)
+                    self._warned.add(example)
+            else:
+                return {"position": position, **entries}
+        raise ValueError("not one picture of this shape can be read; check data in the settings")
+
+    def _from(self, wanted: int) -> Iterator[int]:
+        """This example, and those that may take its place."""
+        count = len(self.buckets)
+        places = ((wanted + further) % count for further in range(count))
+        return (example for example in places if self.buckets[example] == self.buckets[wanted])
 
 
 def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A batch: tensors are stacked, everything else is listed."""
-    batch = {}
-    for name in items[0]:
-        values = [item[name] for item in items]
-        batch[name] = torch.stack(values) if isinstance(values[0], Tensor) else values
-    return batch
+    """A batch: tensors, and those in tuples, are stacked; everything else is listed."""
+    return {name: _together([item[name] for item in items]) for name in items[0]}
+
+
+def _together(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.stack(values)
+    if isinstance(first, tuple) and first and isinstance(first[0], Tensor):
+        return tuple(torch.stack(parts) for parts in zip(*values, strict=True))
+    return values
 
 
 def _cells(box: Sequence[float], height: int, width: int) -> tuple[slice, slice]:

@@ -2,38 +2,45 @@
 
 Each step depends on the settings, the weights before it, the optimiser's state and its own number, and on
 nothing else: examples come from an ``Order``, random numbers from the examples' positions. So a run that is
-stopped and goes on ends with the weights of one that ran through.
+stopped and goes on ends with the weights of one that ran through, and one whose steps are split, over time or
+over processes, with those of one whose steps are not.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedType, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .average import Average
-from .checkpoint import Checkpoints, read, snapshot
+from .checkpoint import Checkpoints, read, snapshot, whole_weights
 from .draws import Draws, seed_of
 from .examples import Examples, collate
+from .files import write_whole
 from .order import Order
 from .parts import Task
 from .settings import Schedule, Settings
 from .workspace import Workspace
 
 SHEET_COLUMNS = 8
+
+LONGEST_WAIT = timedelta(days=2)
+"""Processes wait for the first while it encodes a whole data set."""
 
 
 @dataclass(frozen=True)
@@ -98,36 +105,51 @@ def train(run: Run, task_of: Callable[[Workspace], Task]) -> Done:
     settings, schedule = run.settings, run.settings.schedule
     if run.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no CUDA device here; leave --device out or set it to cpu")
+    accelerator = _accelerator(run)
+    work = Workspace(settings, run.base, run.say if accelerator.is_main_process else lambda line: None)
+    work.device = accelerator.device
+    set_seed(schedule.seed)
+    task = task_of(work)
+    state = _State(run, task, accelerator)
+    start = time.monotonic()
+    try:
+        state.resume()
+        # What was logged after the checkpoint that the run goes on from is logged again.
+        accelerator.init_trackers("log", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+        state.train_on()
+    finally:
+        accelerator.end_training()
+    files = state.write_files()
+    finished = state.step == schedule.steps
+    return Done(state.step, finished, (time.monotonic() - start) / 60, state.mean_loss, files)
+
+
+def _accelerator(run: Run) -> Accelerator:
+    schedule = run.settings.schedule
+    # It is shared by all runs of a process, which may differ in precision.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         cpu=run.device == "cpu",
         mixed_precision=schedule.precision,
         gradient_accumulation_steps=schedule.accumulate,
         log_with="tensorboard",
         project_dir=run.folder,
-        dataloader_config=_split_batches(),
+        # A batch of the order is everybody's: each process takes its share of it.
+        dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=False),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
-    work = Workspace(settings, run.base, run.say)
-    work.device = accelerator.device
-    set_seed(schedule.seed)
-    task = task_of(work)
-    state = _State(run, task, accelerator)
-    accelerator.init_trackers("log")
-    start = time.monotonic()
-    try:
-        state.resume()
-        state.train_on()
-    finally:
-        accelerator.end_training()
-    files = write_files(task, state.shown_network(), run.folder, state.step) if state.is_main else {}
-    finished = state.step == schedule.steps
-    return Done(state.step, finished, (time.monotonic() - start) / 60, state.mean_loss, files)
-
-
-def _split_batches() -> Any:
-    from accelerate import DataLoaderConfiguration
-
-    # A batch of the order is the whole step's: every process takes its share of it.
-    return DataLoaderConfiguration(split_batches=True, use_seedable_sampler=False)
+    pieces = schedule.accumulate * accelerator.num_processes
+    if schedule.batch % pieces:
+        raise ValueError(
+            f"a batch of {schedule.batch} does not split into {schedule.accumulate} parts for "
+            f"{accelerator.num_processes} processes; make schedule.batch a multiple of {pieces}"
+        )
+    if schedule.average and accelerator.distributed_type is DistributedType.FSDP:
+        raise ValueError(
+            "the weights are sharded over the processes (FSDP), and their average would not follow them; "
+            "set schedule.average to 0"
+        )
+    return accelerator
 
 
 class _State:
@@ -137,32 +159,55 @@ class _State:
         self.run, self.task, self.accelerator = run, task, accelerator
         self.settings, self.schedule = run.settings, run.settings.schedule
         self.is_main = accelerator.is_main_process
+        self.is_sharded = accelerator.distributed_type is DistributedType.FSDP
         optimizer = torch.optim.AdamW(
             (p for p in task.network.parameters() if p.requires_grad),
             lr=self.schedule.rate,
             betas=self.schedule.betas,
             weight_decay=self.schedule.weight_decay,
         )
-        self.plain_optimizer = optimizer
         decay = self.schedule.average
         task.network.to(accelerator.device)
         self.average = Average(task.network, decay) if decay else None
+        # Of sharded weights no process has a whole network to write, so a hollow one is kept to be filled.
+        self.hollow = copy.deepcopy(task.network).to("meta") if self.is_sharded else None
         self.network, self.optimizer = accelerator.prepare(task.network, optimizer)
         self.checkpoints = Checkpoints(run.folder / "checkpoints", self.settings.log.keep)
         self.step = 0
         self.mean_loss: float | None = None
 
+    @property
+    def _averaged(self) -> nn.Module | None:
+        return self.average.network if self.average else None
+
     def shown_network(self) -> nn.Module:
-        """The network that samples and files come from, in evaluation mode."""
-        return self.average.network if self.average else self.accelerator.unwrap_model(self.network).eval()
+        """The network that samples come from, in evaluation mode."""
+        return self._averaged or self.accelerator.unwrap_model(self.network).eval()
+
+    def write_files(self) -> dict[str, Path]:
+        """Write the run's files in the main process; all have to ask for it."""
+        network = self.hollow
+        if network is None:
+            network = self.shown_network()
+        else:
+            whole = whole_weights(self.network)
+            if self.is_main:
+                network.load_state_dict(whole, assign=True)
+        return write_files(self.task, network, self.run.folder, self.step) if self.is_main else {}
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one."""
         place = self.checkpoints.last()
         if place is None:
             return
-        network = self.accelerator.unwrap_model(self.network)
-        progress = read(place, network, self.average and self.average.network, self.plain_optimizer)
+        progress = read(place, self.network, self._averaged, self.optimizer.optimizer)
+        pictures = len(self.task.work.source)
+        if progress.get("pictures", pictures) != pictures:
+            raise ValueError(
+                f"{place} was written when there were {progress['pictures']} pictures, and there are "
+                f"{pictures}; the order of the examples would change, so bring the others back, or name "
+                "the run's file in start and begin in another folder"
+            )
         if progress["seed"] != self.schedule.seed or progress["batch"] != self.schedule.batch:
             raise ValueError(
                 f"{place} was written with seed {progress['seed']} and batches of {progress['batch']}, and "
@@ -171,7 +216,7 @@ class _State:
             )
         self.step = progress["step"]
         self.task.weights.restore(progress["level_weights"])
-        self.run.say(f"{self.settings.part}: going on from step {self.step}")
+        self.task.work.say(f"{self.settings.part}: going on from step {self.step}")
 
     def train_on(self) -> None:
         """Take the steps that are left, or those that the time allows."""
@@ -186,24 +231,28 @@ class _State:
                 self.mean_loss = loss if self.mean_loss is None else 0.98 * self.mean_loss + 0.02 * loss
                 bar.set_postfix(loss=f"{self.mean_loss:.4f}", refresh=False)
                 bar.update()
-                out_of_time = (
-                    self.run.minutes is not None and time.monotonic() - start > self.run.minutes * 60
-                )
+                out_of_time = self._out_of_time(start)
                 self._keep_records(loss, last=out_of_time or self.step == total)
                 if out_of_time:
                     break
         if self.mean_loss is not None:
-            self.run.say(f"{self.settings.part}: loss {self.mean_loss:.4f} after step {self.step} of {total}")
+            self.task.work.say(
+                f"{self.settings.part}: loss {self.mean_loss:.4f} after step {self.step} of {total}"
+            )
+
+    def _out_of_time(self, start: float) -> bool:
+        """Whether the time is over; processes agree on it, by the first whose clock says so."""
+        if self.run.minutes is None:
+            return False
+        over = time.monotonic() - start > self.run.minutes * 60
+        return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.accelerator.device)))
 
     def _micro_batches(self) -> Iterator[dict[str, Any]]:
-        schedule = self.schedule
-        order = Order(
-            self.task.work.buckets,
-            schedule.batch // schedule.accumulate,
-            schedule.seed,
-            first=self.step * schedule.accumulate,
-        )
-        examples = Examples(self.task.fields(), schedule.seed)
+        schedule, buckets = self.schedule, self.task.work.buckets
+        order = Order(buckets, schedule.batch, schedule.seed, schedule.accumulate, first=self.step)
+        with self.accelerator.main_process_first():
+            examples = Examples(self.task.fields(), schedule.seed, buckets)
+            examples[next(iter(order))[0]]  # so that all caches are there before processes and workers part
         workers = self.settings.data.workers
         loader = DataLoader(
             examples, batch_sampler=order, collate_fn=collate, num_workers=workers,
@@ -213,14 +262,15 @@ class _State:
 
     def _take_step(self, micro_batches: Iterator[dict[str, Any]]) -> float:
         # Dropout draws from torch's own source, which no batch owns.
-        torch.manual_seed(seed_of("step", self.schedule.seed, self.step))
+        torch.manual_seed(seed_of("step", self.schedule.seed, self.step, self.accelerator.process_index))
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.step, self.schedule)
         losses = []
         for _ in range(self.schedule.accumulate):
             batch = next(micro_batches)
-            with self.accelerator.accumulate(self.network), self.accelerator.autocast():
+            # Autocast is the network's own: what is only used, and the objective's arithmetic, stay in fp32.
+            with self.accelerator.accumulate(self.network):
                 draws = Draws(self.schedule.seed, batch["position"], self.accelerator.device)
                 loss = self.task.losses(self.network, batch, draws).mean()
                 self.accelerator.backward(loss)
@@ -230,6 +280,7 @@ class _State:
                 self.optimizer.zero_grad(set_to_none=True)
             losses.append(loss.detach())
         self.step += 1
+        self._let_weights_learn()
         if self.average:
             self.average.update(self.accelerator.unwrap_model(self.network), self.step)
         mean = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
@@ -240,23 +291,33 @@ class _State:
             )
         return mean
 
+    def _let_weights_learn(self) -> None:
+        """Tell the weights over noise levels what the step has shown, in all its parts and processes."""
+        if self.task.seen:
+            parts = [self.accelerator.gather(part) for part in self.task.seen]
+            self.task.weights.update(*(torch.cat(column) for column in zip(*parts, strict=True)))
+            self.task.seen.clear()
+
     def _keep_records(self, loss: float, last: bool) -> None:
         log = self.settings.log
-        if self.step % log.every == 0 or last:
+        if self._is_due(log.every) or last:
             values = {"loss": loss, "learning rate": self.optimizer.param_groups[0]["lr"]}
             self.accelerator.log(values, step=self.step)
-        if self.step % log.checkpoint == 0 or last:
+        if self._is_due(log.checkpoint) or last:
             self._write_checkpoint()
-        if self.is_main and log.samples and self.step % log.samples == 0:
+        if self._is_due(log.samples) and self.is_main and not self.is_sharded:
             write_sample(self.task, self.shown_network(), self.run.folder / "samples" / f"{self.step:09}.png")
 
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
     def _write_checkpoint(self) -> None:
-        network = self.accelerator.unwrap_model(self.network)
-        tensors = snapshot(network, self.average and self.average.network, self.plain_optimizer)
+        tensors = snapshot(self.network, self._averaged, self.optimizer.optimizer)
         if self.is_main:
             progress = {
                 "seed": self.schedule.seed,
                 "batch": self.schedule.batch,
+                "pictures": len(self.task.work.source),
                 "examples": self.step * self.schedule.batch,
                 "level_weights": self.task.weights.state(),
             }
@@ -268,12 +329,9 @@ def write_files(task: Task, network: nn.Module, folder: Path, steps: int) -> dic
     """Write each network that a task makes as a safetensors file that says what shapes cannot."""
     written = {}
     for name, (module, metadata) in task.files(network).items():
-        weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
         path = folder / f"{name}.safetensors"
-        beside = path.with_suffix(".part")
         entries = {"format": "pt", "cascade.version": "1", "cascade.part": name, "cascade.steps": str(steps)}
-        save_file(weights, beside, {**entries, **metadata})
-        beside.replace(path)
+        write_whole(module.state_dict(), path, {**metadata, **entries})
         written[name] = path
     return written
 

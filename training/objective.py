@@ -41,9 +41,9 @@ def draw_times(draws: Draws, objective: Objective, batch: int, each: int = 1) ->
 def pyramid_noise(draws: Draws, channels: int, height: int, width: int) -> Tensor:
     """Noise with coarser noise mixed in, of unit variance: ``b c h w``.
 
-    Level i is noise of 2^i times fewer cells, enlarged, with a share of 0.75^i; levels of 2 to 16 cells
-    count. Source: Stability ``train/train_b.py``; its coarse noise is square whatever the picture, ours
-    has the picture's shape.
+    Level i is noise of 2^i times fewer cells along a side, enlarged, with a share of 0.75^i; levels of 1 to
+    16 cells count. Source: Stability ``train/train_b.py``; its coarse noise is square whatever the picture,
+    ours has the picture's shape.
     """
     noise, variance = draws.normal(channels, height, width), 1.0
     for level in range(1, 10):
@@ -82,8 +82,10 @@ def question(
     Returns:
         Noisy latents; the times to tell the network; the right prediction; logSNR ``b``.
     """
+    # In fp32 whatever the latents are in: at t = 1 the signal is a hundredth of the noise.
+    clean, noise = clean.float(), noise.float()
     logsnr = logsnr_of_time(times, objective.shift)
-    alpha, sigma_vp = (f.view(-1, 1, 1, 1).to(clean) for f in alpha_sigma(logsnr))
+    alpha, sigma_vp = (factor.view(-1, 1, 1, 1).to(clean.device) for factor in alpha_sigma(logsnr))
     answers = {
         "noise": noise,
         "clean": clean,

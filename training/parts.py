@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..checkpoints.identify import Part
+from ..conditioning.text import encode
+from ..latents.geometry import stage_c_size
 from ..samplers.sample import sample
 from ..samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
 from ..samplers.target import TARGETS
@@ -22,8 +25,9 @@ from ..stage_a.model import STAGE_B_SCALE
 from ..stage_b import StageB
 from ..stage_c import StageC
 from .draws import Draws, random_of
-from .examples import COLOUR_NAMES, Field, label_maps, reading_losses, regions
+from .examples import COLOUR_NAMES, Examples, Field, collate, label_maps, reading_losses, regions
 from .objective import LEVEL_WEIGHTS, ConstantWeight, draw_noise, draw_times, question, squared_error
+from .order import NO_BUCKET
 from .picturebook import KINDS
 from .start import network_of
 from .windows import Windows, whole, windows_on
@@ -46,6 +50,8 @@ class Task(ABC):
     Attributes:
         network: what is trained. Its ``forward`` does all that gradients go through.
         weights: over noise levels; they may learn as the run goes on.
+        seen: noise levels and losses since the weights last learnt, in the order of the examples. The loop
+            lets them learn at the end of a step, from all its parts and processes.
     """
 
     network: nn.Module
@@ -53,6 +59,7 @@ class Task(ABC):
     def __init__(self, work: Workspace):
         self.work, self.settings, self.objective = work, work.settings, work.settings.objective
         self.weights: ConstantWeight = LEVEL_WEIGHTS[self.objective.weight]()
+        self.seen: list[tuple[Tensor, Tensor]] = []
 
     @abstractmethod
     def fields(self) -> dict[str, Field]:
@@ -78,29 +85,53 @@ class Task(ABC):
 
     def new(self, part: Part) -> nn.Module:
         """The network that the settings ask for."""
-        return network_of(part, self.settings.network, self.settings.start, self.work.base)
+        settings = self.settings
+        network = network_of(part, settings.network, settings.start, self.work.base)
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = settings.schedule.dropout
+        return network
+
+    def weighted(self, loss: Tensor, logsnr: Tensor) -> Tensor:
+        """Losses of noise levels, both ``n``, by the weights of these levels."""
+        self.seen.append((logsnr.detach(), loss.detach()))
+        return loss * self.weights(logsnr)
 
     def recorded(self, **entries: Any) -> dict[str, str]:
-        """Metadata of a file."""
-        entries = {**entries, **self.settings.recorded}
-        return {
-            f"cascade.{name}": value if isinstance(value, str) else json.dumps(value)
-            for name, value in entries.items()
-        }
+        """Metadata of the file of the part that is trained: what its first file said, what is known, and
+        what the settings say.
+        """
+        known = {"compression": self.work.compression} if self.settings.companions.semantic_encoder else {}
+        entries = {**known, **entries, **self.settings.recorded}
+        kept = self.work.metadata_of(self.work.base / self.settings.start) if self.settings.start else {}
+        return {**kept, **as_metadata(entries)}
 
-    def shown(self) -> dict[str, Any]:
-        """Entries of the first examples, the same at each call."""
-        count = min(SHOWN, len(self.work.source))
-        return {
-            name: [load(i, random.Random(i)) for i in range(count)] for name, load in self.fields().items()
-        }
+    def shown(self, fields: Mapping[str, Field] | None = None) -> Batch:
+        """A batch of the first examples of one shape, the same at each call.
+
+        Args:
+            fields: their entries; by default those of training.
+        """
+        buckets = self.work.buckets
+        first = next(bucket for bucket in buckets if bucket != NO_BUCKET)
+        places = [i for i, bucket in enumerate(buckets) if bucket == first][:SHOWN]
+        examples = Examples(self.fields() if fields is None else fields, 0, buckets)
+        return collate([examples[i, i] for i in places])
+
+    def shown_images(self) -> Tensor:
+        """The pictures of the first examples of one shape, whole, ``b 3 h w`` in [0, 1]."""
+        pictures = self.shown({"picture": lambda i, rng: self.work.picture(i)})["picture"]
+        return to_images(pictures).to(self.work.device)
 
     def linear_preview(self, latents: Field) -> dict[str, Any]:
         """Least-squares fit of colours in [-1, 1] to latents ``c h w``, as a host's previews take them."""
+        fields = {"cells": latents, "picture": lambda i, rng: self.work.picture(i)}
+        examples = Examples(fields, 0, self.work.buckets)
+        places = [i for i, bucket in enumerate(self.work.buckets) if bucket != NO_BUCKET][:FITTED]
         rows, colours = [], []
-        for i in range(min(FITTED, len(self.work.source))):
-            cells = latents(i, random.Random(i))
-            small = shrink(to_images(self.work.picture(i))[None], *cells.shape[-2:])[0]
+        for example in (examples[i, i] for i in places):
+            cells = example["cells"]
+            small = shrink(to_images(example["picture"])[None], *cells.shape[-2:])[0]
             rows.append(cells.flatten(1).T)
             colours.append(small.flatten(1).T * 2 - 1)
         features = torch.cat(rows)
@@ -108,6 +139,14 @@ class Task(ABC):
         solution = torch.linalg.lstsq(features, torch.cat(colours)).solution
         rounded = [[round(value, 4) for value in row] for row in solution.tolist()]
         return {"factors": rounded[:-1], "bias": rounded[-1]}
+
+
+def as_metadata(entries: Mapping[str, Any]) -> dict[str, str]:
+    """Entries as a file of ours states them."""
+    return {
+        f"cascade.{name}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in entries.items()
+    }
 
 
 # Stage A -------------------------------------------------------------------------------------------------
@@ -169,8 +208,7 @@ class StageATask(Task):
         return {Part.STAGE_A.value: (network.stage_a, self.recorded())}
 
     def pictures(self, network: nn.Module) -> Tensor:
-        images = torch.stack([self.work.picture(i) for i in range(min(SHOWN, len(self.work.source)))])
-        images = to_images(images).to(self.work.device)
+        images = self.shown_images()
         drawn = network.stage_a.decode(network.stage_a.encode(images))
         return torch.cat([images, drawn]).movedim(1, -1)
 
@@ -252,14 +290,15 @@ class StageBTask(Task):
         prediction = network(x, t, pooled, semantic, keep, blur, windows)
         where = windows.cut(regions(batch["things"], *latents.shape[-2:]).to(latents))
         loss = squared_error(prediction, answer, where, objective.region_weight)
-        weight = self.weights(logsnr)
-        self.weights.update(logsnr, loss)
-        return (loss * weight).view(len(draws), windows.each).mean(dim=1)
+        return self.weighted(loss, logsnr).view(len(draws), windows.each).mean(dim=1)
+
+    def _random_of_step(self, what: str, draws: Draws) -> random.Random:
+        """Randomness that all examples of a step share, in whatever batches they come."""
+        step = draws.positions[0] // self.settings.schedule.batch
+        return random_of(what, self.settings.schedule.seed, step)
 
     def _windows(self, batch: Batch, latents: Tensor, draws: Draws) -> Windows:
-        step = draws.positions[0] // self.settings.schedule.batch
-        rng = random_of("windows", self.settings.schedule.seed, step)
-        if rng.random() >= self.objective.window_share:
+        if self._random_of_step("windows", draws).random() >= self.objective.window_share:
             return whole(latents)
         return windows_on(batch["things"], latents, self.network.stage_b.config.patch_size, draws)
 
@@ -287,9 +326,9 @@ class StageBTask(Task):
         return semantic, tuple(semantic.shape[1:])
 
     def _reduced(self, images: Tensor, draws: Draws, downscale: int) -> Tensor:
-        """Pictures reduced by one factor from ``semantic_scale`` for the whole batch, nearest neighbours."""
+        """Pictures reduced by one factor from ``semantic_scale`` for the whole step, nearest neighbours."""
         low, high = self.objective.semantic_scale
-        factor = low + (high - low) * random.Random(draws.positions[0]).random()
+        factor = low + (high - low) * self._random_of_step("scale", draws).random()
         sides = [max(1, int(side * factor) // downscale) * downscale for side in images.shape[-2:]]
         return functional.interpolate(images, sides, mode="nearest")
 
@@ -297,21 +336,19 @@ class StageBTask(Task):
         entries: dict[str, Any] = {"prediction": self.objective.prediction}
         if self.settings.data.latent_cache:
             entries["latent_rgb"] = self.linear_preview(self.work.latents_field())
+        entries["head_dim"] = network.stage_b.config.trunk.head_width
         files: Files = {Part.STAGE_B.value: (network.stage_b, self.recorded(**entries))}
         if network.encoder is not None:
-            files[Part.SEMANTIC_ENCODER.value] = (network.encoder, semantic_metadata(self, network.encoder))
+            kept = self.work.metadata_of(self.work.file_of(Part.SEMANTIC_ENCODER))
+            files[Part.SEMANTIC_ENCODER.value] = (network.encoder, kept | strides_of(network.encoder))
         return files
 
     def pictures(self, network: nn.Module) -> Tensor | None:
-        shown = self.shown()
-        if "semantic" not in shown:
+        if not self.settings.data.latent_cache or self.objective.train_encoder:
             return None
-        stage, device = network.stage_b, self.work.device
-        semantic, latents = (torch.stack(shown[name]).to(device) for name in ("semantic", "latents"))
-        batch = {name: list(value) for name, value in shown.items()}
-        if "features" in batch:
-            batch["features"] = tuple(torch.stack(part) for part in zip(*shown["features"], strict=True))
-        _, pooled = text_features(self.work, batch, self.text_encoder)
+        shown, stage, device = self.shown(), network.stage_b, self.work.device
+        semantic, latents = (shown[name].to(device) for name in ("semantic", "latents"))
+        _, pooled = text_features(self.work, shown, self.text_encoder)
         tokens, semantic_map = stage.tokens(pooled), stage.semantic_map(semantic, *latents.shape[-2:])
         drawn = sample(
             lambda x, t: stage(x, t, tokens, semantic_map),
@@ -339,10 +376,10 @@ def text_features(work: Workspace, batch: Batch, encoder: nn.Module | None) -> t
 class StageCPredictor(nn.Module):
     """Stage C, with the text encoder if it trains along, and with a reader of its inner features."""
 
-    def __init__(self, stage_c: StageC, encoder: nn.Module | None, encode: Callable, reading: bool):
+    def __init__(self, stage_c: StageC, encoder: nn.Module | None, end_row: int, reading: bool):
         super().__init__()
         self.stage_c, self.encoder = stage_c, encoder
-        self.encode = encode
+        self.end_row = end_row
         width = stage_c.config.trunk.up[0].width
         self.reader = nn.Linear(width, len(KINDS) + len(COLOUR_NAMES)) if reading else None
 
@@ -358,7 +395,7 @@ class StageCPredictor(nn.Module):
             image: embeddings of image prompts, ``b 1 c``.
         """
         if self.encoder is not None:
-            text, pooled = self.encode(self.encoder, text)
+            text, pooled = encode(self.encoder, text, self.end_row)
         tokens = self.stage_c.tokens(text, pooled, image)
         if self.reader is None:
             return self.stage_c(x, t, tokens), None
@@ -379,6 +416,10 @@ class StageCTask(Task):
     def __init__(self, work: Workspace):
         super().__init__(work)
         along = self.objective.train_encoder
+        if self.objective.reading and not work.settings.data.picturebook:
+            raise ValueError(
+                "objective.reading needs to know what is where, which only data.picturebook does; set it to 0"
+            )
         if along and work.settings.data.captions:
             raise ValueError(
                 "a text encoder that trains along cannot use cached captions; set data.captions = 0"
@@ -389,7 +430,7 @@ class StageCTask(Task):
         self.text_encoder = None if along else text_encoder
         stage_c = self.new(Part.STAGE_C)
         self.network = StageCPredictor(
-            stage_c, text_encoder if along else None, work.encode_rows, self.objective.reading > 0
+            stage_c, text_encoder if along else None, work.tokens.end_row, self.objective.reading > 0
         )
         cached = work.settings.data.latent_cache
         self.frozen_encoder = None if cached else work.companion(Part.SEMANTIC_ENCODER)
@@ -412,10 +453,7 @@ class StageCTask(Task):
         x, t, answer, logsnr = question(clean, draw_noise(draws, objective, clean.shape), times, objective)
         prediction, readings = network(x, t, *self._text(batch), self._image(batch, draws))
         where = regions(batch["things"], *clean.shape[-2:]).to(clean)
-        loss = squared_error(prediction, answer, where, objective.region_weight)
-        weight = self.weights(logsnr)
-        self.weights.update(logsnr, loss)
-        loss = loss * weight
+        loss = self.weighted(squared_error(prediction, answer, where, objective.region_weight), logsnr)
         if readings is not None:
             labels = label_maps(batch["things"], *clean.shape[-2:])
             loss = loss + objective.reading * reading_losses(readings, labels)
@@ -443,24 +481,29 @@ class StageCTask(Task):
         entries: dict[str, Any] = {"prediction": self.objective.prediction}
         if self.settings.data.latent_cache:
             entries["latent_rgb"] = self.linear_preview(self.work.semantics_field())
+        entries["head_dim"] = network.stage_c.config.trunk.head_width
         files: Files = {Part.STAGE_C.value: (network.stage_c, self.recorded(**entries))}
         if network.encoder is not None:
-            files[Part.TEXT_ENCODER.value] = (network.encoder, text_metadata(self))
+            kept = self.work.metadata_of(self.work.file_of(Part.TEXT_ENCODER))
+            files[Part.TEXT_ENCODER.value] = (network.encoder, kept)
         return files
 
     def pictures(self, network: nn.Module) -> Tensor | None:
         if not self.settings.companions.previewer or self.settings.data.captions:
             return None
         stage, device = network.stage_c, self.work.device
-        captions = [self.work.source.caption(i, random.Random(i)) for i in range(SHOWN)]
+        captions = [
+            self.work.source.caption(i % len(self.work.source), random.Random(i)) for i in range(SHOWN)
+        ]
         encoder = network.encoder or self.text_encoder
         image = torch.zeros(SHOWN, 1, stage.config.c_image, device=device)
         with_text, without = (
             stage.tokens(*self.work.encode_rows(encoder, self.work.rows(texts)), image)
             for texts in (captions, [""] * SHOWN)
         )
-        cells = self.shown()["semantic"][0].shape
-        noise = torch.randn(SHOWN, *cells, generator=torch.Generator().manual_seed(0)).to(device)
+        columns, rows = stage_c_size(*self.work.sizes[0], self.work.compression)
+        shape = (SHOWN, stage.config.channels, rows, columns)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
         drawn = sample(
             lambda x, t: stage(x, t, with_text), noise, generator=torch.Generator().manual_seed(1),
             unconditional=lambda x, t: stage(x, t, without), steps=20, cfg=3.0, shift=STAGE_C_SHIFT,
@@ -496,8 +539,8 @@ class PreviewerTask(Task):
 
     def pictures(self, network: nn.Module) -> Tensor:
         shown = self.shown()
-        drawn = network(torch.stack(shown["semantic"]).to(self.work.device))
-        images = to_images(torch.stack(shown["picture"])).to(drawn)
+        drawn = network(shown["semantic"].to(self.work.device))
+        images = to_images(shown["picture"]).to(drawn)
         return torch.cat([shrink(images, *drawn.shape[-2:]), drawn]).clamp(0, 1).movedim(1, -1)
 
 
@@ -511,16 +554,22 @@ def preview_losses(preview: Tensor, batch: Batch, region_weight: float) -> Tenso
     return total.sum(dim=(1, 2, 3)) / (3 * weights.sum(dim=(1, 2, 3)))
 
 
-def semantic_metadata(task: Task, encoder: nn.Module) -> dict[str, str]:
+def strides_of(encoder: nn.Module) -> dict[str, str]:
     """Metadata of a semantic encoder: the strides, which shapes do not tell."""
     config = encoder.config
-    return task.recorded(strides=[config.stem_stride, *(stage.stride for stage in config.stages)])
+    return as_metadata({"strides": [config.stem_stride, *(stage.stride for stage in config.stages)]})
 
 
-def text_metadata(task: Task) -> dict[str, str]:
-    """Metadata of a text encoder: the CLIP id of each row of a small table."""
-    ids = task.work.tokens.token_ids
-    return task.recorded(**({"token_ids": list(ids)} if ids else {}))
+def task_of(part: str) -> type[Task]:
+    """The task that trains a part.
+
+    Raises:
+        ValueError: nothing is called so.
+    """
+    if part not in parts():
+        near = difflib.get_close_matches(part, parts(), n=1, cutoff=0.0)[0]
+        raise ValueError(f"no part is called {part}; the nearest name is {near}")
+    return parts()[part]
 
 
 @cache

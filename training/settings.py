@@ -23,7 +23,8 @@ else:
 
 Prediction = Literal["noise", "velocity", "clean"]
 Weighting = Literal["constant", "p2", "adaptive"]
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["no", "bf16"]
+"""fp16 is left out: Stage C overflows in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Schedule:
         accumulate: parts into which a step's batch is split to save memory.
         clip: largest norm of the gradient.
         betas, weight_decay: of AdamW.
-        average: decay of the average of the weights at each step; 0 keeps none.
+        average: decay of the average of the weights at each step; 0 keeps none, which halves the memory of
+            the weights and is needed where they are sharded.
+        dropout: in the residual blocks of Stages B and C; the reference trained Stage C with 0.1.
         precision: of autocast.
         seed: of everything random.
     """
@@ -85,6 +88,7 @@ class Schedule:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     average: float = 0.999
+    dropout: float = 0.0
     precision: Precision = "no"
     seed: int = 0
 
@@ -152,7 +156,10 @@ class Companions:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Steps between losses in the log, checkpoints and sample pictures (0 for none), and checkpoints kept."""
+    """Steps between losses in the log, checkpoints and sample pictures, 0 for none of them; checkpoints kept.
+
+    A checkpoint is also written at the end of a run, and when it stops at a limit of time.
+    """
 
     every: int = 20
     checkpoint: int = 500
@@ -196,18 +203,37 @@ def read_settings(path: Path) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path.name} is no TOML file ({error}); correct it") from error
     settings = from_table(Settings, table, path.name)
-    sources = [name for name in ("picturebook", "folder", "shards") if getattr(settings.data, name)]
+    _check(settings, path.name)
+    return settings
+
+
+def _check(settings: Settings, where: str) -> None:
+    """Refuse values that cannot be, and those that contradict each other."""
+    data, schedule, log = settings.data, settings.schedule, settings.log
+    counts = {
+        "data.size": data.size, "data.multiple": data.multiple, "data.ratios": len(data.ratios),
+        "schedule.steps": schedule.steps, "schedule.batch": schedule.batch,
+        "schedule.accumulate": schedule.accumulate, "log.keep": log.keep,
+    }  # fmt: skip
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{where}: {name} is {value}, and at least 1 was expected")
+    if not 0 <= schedule.average < 1:
+        raise ValueError(f"{where}: schedule.average is {schedule.average}, and a share below 1 was expected")
+    sources = [name for name in ("picturebook", "folder", "shards") if getattr(data, name)]
     if len(sources) != 1:
         given = " and ".join(sources) or "none"
+        raise ValueError(f"{where}: data names {given}; give exactly one of picturebook, folder and shards")
+    if schedule.batch % schedule.accumulate:
         raise ValueError(
-            f"{path.name}: data names {given}; give exactly one of picturebook, folder and shards"
+            f"{where}: a batch of {schedule.batch} does not split into {schedule.accumulate} equal parts; "
+            "change schedule.batch or schedule.accumulate"
         )
-    if settings.schedule.batch % settings.schedule.accumulate:
+    if settings.start and settings.network:
         raise ValueError(
-            f"{path.name}: a batch of {settings.schedule.batch} does not split into "
-            f"{settings.schedule.accumulate} equal parts; change schedule.batch or schedule.accumulate"
+            f"{where}: both start and network say how large the network is; a run that goes on from a file "
+            "takes its sizes, so leave network out"
         )
-    return settings
 
 
 def from_table(kind: type[Config], table: Mapping[str, Any], where: str) -> Config:

@@ -13,7 +13,7 @@ from ..checkpoints.layout import Layout
 from ..checkpoints.open import read_weights
 from ..checkpoints.save import save
 from .loop import Run, train
-from .parts import parts
+from .parts import task_of
 from .settings import read_settings
 
 RECIPES = Path(__file__).with_name("recipes") / "small"
@@ -50,7 +50,7 @@ def train_small(
     """
     for name in names:
         settings = read_settings(RECIPES / f"{name}.toml")
-        done = train(Run(settings, base, base / name, minutes, device, say), parts()[settings.part])
+        done = train(Run(settings, base, base / name, minutes, device, say), task_of(settings.part))
         if minutes is not None:
             minutes -= done.minutes
         if not done.finished:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import random
+import struct
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,21 +21,33 @@ from .settings import Data
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
+_DAMAGES = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises over files that are cut short, changed or no pictures at all."""
+
+
+class UnreadablePicture(ValueError):
+    """A picture's file is damaged; the sentence names it."""
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGES as error:
+        raise UnreadablePicture(f"{name} is no readable picture ({error})") from error
+
 
 class Source(Protocol):
-    """Pictures by number, each with captions.
-
-    A source that knows where things are and what they are also has ``things(i)``.
-    """
+    """Pictures by number, each with captions."""
 
     def __len__(self) -> int: ...
 
     def size(self, i: int) -> tuple[int, int]:
-        """Width and height of picture i, without decoding it."""
+        """Width and height of picture i, without decoding it; raises UnreadablePicture."""
         ...
 
     def picture(self, i: int) -> Image.Image:
-        """Picture i in RGB."""
+        """Picture i in RGB; raises UnreadablePicture."""
         ...
 
     def caption(self, i: int, rng: random.Random) -> str:
@@ -42,6 +56,10 @@ class Source(Protocol):
 
     def things(self, i: int) -> tuple[picturebook.Placed, ...]:
         """What is where in picture i; () where nobody knows."""
+        ...
+
+    def contents(self) -> list[Any]:
+        """What tells this source from one with other pictures or captions, for the names of caches."""
         ...
 
 
@@ -59,8 +77,7 @@ def open_source(data: Data, base: Path) -> Source:
 
 
 def _matches(base: Path, pattern: str) -> Iterable[Path]:
-    path = base / pattern
-    return path.parent.glob(path.name)
+    return map(Path, glob.glob(str(base / pattern), recursive=True))  # noqa: PTH207 - it may be absolute
 
 
 class _WithoutThings:
@@ -97,6 +114,9 @@ class PictureBook:
     def things(self, i: int) -> tuple[picturebook.Placed, ...]:
         return self.drawing(i).things
 
+    def contents(self) -> list[Any]:
+        return []  # the settings and the drawing code tell
+
 
 class Folder(_WithoutThings):
     """Pictures in a folder and below; ``name.txt`` beside ``name.png`` holds its captions, a line each."""
@@ -113,16 +133,24 @@ class Folder(_WithoutThings):
         return len(self.files)
 
     def size(self, i: int) -> tuple[int, int]:
-        with Image.open(self.files[i]) as image:
+        with _reading(str(self.files[i])), Image.open(self.files[i]) as image:
             return image.size
 
     def picture(self, i: int) -> Image.Image:
-        with Image.open(self.files[i]) as image:
+        with _reading(str(self.files[i])), Image.open(self.files[i]) as image:
             return image.convert("RGB")
 
     def caption(self, i: int, rng: random.Random) -> str:
         text = self.files[i].with_suffix(".txt")
         return _one_line(text.read_text(encoding="utf-8") if text.exists() else "", rng)
+
+    def contents(self) -> list[Any]:
+        return [
+            (path.name, path.stat().st_size)
+            for file in self.files
+            for path in (file, file.with_suffix(".txt"))
+            if path.exists()
+        ]
 
 
 def _one_line(text: str, rng: random.Random) -> str:
@@ -135,6 +163,7 @@ class _Member:
     """A picture in a shard and its caption: where their bytes begin, and how many there are."""
 
     shard: Path
+    name: str
     picture: tuple[int, int]
     text: tuple[int, int] | None
 
@@ -150,31 +179,38 @@ class Shards(_WithoutThings):
     def __len__(self) -> int:
         return len(self.members)
 
-    @cached_property
-    def _sizes(self) -> list[tuple[int, int]]:
-        return [self._open(i).size for i in range(len(self))]
-
-    def size(self, i: int) -> tuple[int, int]:
-        return self._sizes[i]
+    def _reading(self, i: int) -> AbstractContextManager[None]:
+        return _reading(f"{self.members[i].name} in {self.members[i].shard}")
 
     def _open(self, i: int) -> Image.Image:
         return Image.open(io.BytesIO(_read(self.members[i].shard, self.members[i].picture)))
 
+    def size(self, i: int) -> tuple[int, int]:
+        with self._reading(i):
+            return self._open(i).size
+
     def picture(self, i: int) -> Image.Image:
-        return self._open(i).convert("RGB")
+        with self._reading(i):
+            return self._open(i).convert("RGB")
 
     def caption(self, i: int, rng: random.Random) -> str:
         member = self.members[i]
         text = _read(member.shard, member.text).decode("utf-8") if member.text else ""
         return _one_line(text, rng)
 
+    def contents(self) -> list[Any]:
+        return [(member.shard.name, member.name, member.picture, member.text) for member in self.members]
+
 
 def _members(shard: Path) -> Iterable[_Member]:
-    with tarfile.open(shard, "r:") as tar:
-        places = {Path(entry.name): (entry.offset_data, entry.size) for entry in tar if entry.isfile()}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            places = {Path(entry.name): (entry.offset_data, entry.size) for entry in tar if entry.isfile()}
+    except tarfile.TarError as error:
+        raise ValueError(f"{shard} is no whole, uncompressed tar file ({error}); write it again") from error
     for name, place in sorted(places.items()):
         if name.suffix.lower() in PICTURE_SUFFIXES:
-            yield _Member(shard, place, places.get(name.with_suffix(".txt")))
+            yield _Member(shard, str(name), place, places.get(name.with_suffix(".txt")))
 
 
 def _read(shard: Path, place: tuple[int, int]) -> bytes:

@@ -33,9 +33,13 @@ def network_of(part: Part, sizes: dict[str, Any], start: str, base: Path) -> nn.
         base: folder of the run.
 
     Raises:
-        ValueError: the file is of another part, or the sizes are not whole.
+        ValueError: the file is not there or of another part, or the sizes are not whole.
     """
     if start:
+        if not (base / start).exists():
+            raise ValueError(
+                f"{base / start} is not there; correct start, or train or download the file first"
+            )
         return load_part(base / start, part).float().train()
     network_class, config_class = NETWORKS[part]
     network = network_class(from_table(config_class, sizes, f"network ({part.value})"))

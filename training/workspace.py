@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -24,8 +25,9 @@ from ..stage_a.model import STAGE_B_SCALE
 from . import picturebook
 from .cache import Store, cached, key_of
 from .examples import COLOUR_NAMES, Field
+from .order import NO_BUCKET
 from .settings import Settings
-from .sources import Source, bucket_sizes, cut, nearest_bucket, open_source
+from .sources import Source, UnreadablePicture, bucket_sizes, cut, nearest_bucket, open_source
 
 ENCODED_AT_ONCE = 16
 
@@ -65,7 +67,14 @@ class Workspace:
         """Number of each picture's bucket in ``sizes``."""
         if len(self.sizes) == 1:
             return [0] * len(self.source)
-        return [nearest_bucket(self.source.size(i), self.sizes) for i in range(len(self.source))]
+        return [self._bucket(i) for i in range(len(self.source))]
+
+    def _bucket(self, i: int) -> int:
+        try:
+            return nearest_bucket(self.source.size(i), self.sizes)
+        except UnreadablePicture as error:
+            logging.getLogger(__name__).warning("%s; it is left out", error)
+            return NO_BUCKET
 
     # Companions ----------------------------------------------------------------------------------------
 
@@ -92,6 +101,11 @@ class Workspace:
     def recorded(self, part: Part) -> Recorded:
         """What the companion's file says of itself."""
         return Recorded.from_metadata(read_header(self.file_of(part)).metadata, part.value)
+
+    def metadata_of(self, file: Path) -> dict[str, str]:
+        """What a file says of itself, to be said of what is trained from it."""
+        metadata = read_header(file).metadata or {}
+        return {name: value for name, value in metadata.items() if name.startswith("cascade.")}
 
     # Text ----------------------------------------------------------------------------------------------
 
@@ -135,27 +149,44 @@ class Workspace:
     ) -> Store:
         data = self.settings.data
         what = [data.picturebook, data.folder, data.shards, data.size, data.multiple, data.ratios, *depends]
-        if data.picturebook:
-            what += drawing_files()
+        what += drawing_files() if data.picturebook else self.source.contents()
         folder, count = self.base / "cache" / f"{name}-{key_of(*what)}", len(self.source)
         with torch.inference_mode():
             return cached(folder, count, make, lambda done: self.say(f"{name}: {done} of {count}"))
 
     def _encoded(self, name: str, depends: Sequence[Any], encode: Callable[[Tensor], Tensor]) -> Field:
-        """What ``encode`` makes of every picture, ``b 3 h w`` in [0, 1] → ``b …``; kept in half precision."""
+        """What ``encode`` makes of every picture, ``b 3 h w`` in [0, 1] → ``b …``; kept in half precision.
+
+        For pictures that cannot be read nothing is kept, and the entry raises UnreadablePicture.
+        """
 
         def make(places: Sequence[int]) -> list[dict[str, Tensor]]:
-            found: dict[int, Tensor] = {}
-            for bucket in {self.buckets[i] for i in places}:
+            found = dict.fromkeys(places, torch.empty(0))
+            for bucket in sorted({self.buckets[i] for i in places} - {NO_BUCKET}):
                 equal = [i for i in places if self.buckets[i] == bucket]
                 for start in range(0, len(equal), ENCODED_AT_ONCE):
-                    chunk = equal[start : start + ENCODED_AT_ONCE]
-                    images = to_images(torch.stack([self.picture(i) for i in chunk])).to(self.device)
-                    found.update(zip(chunk, encode(images).half().cpu(), strict=True))
+                    pictures = dict(self._readable(equal[start : start + ENCODED_AT_ONCE]))
+                    if pictures:
+                        images = to_images(torch.stack(list(pictures.values()))).to(self.device)
+                        found.update(zip(pictures, encode(images).half().cpu(), strict=True))
             return [{"encoded": found[i]} for i in places]
 
         store = self._store(name, depends, make)
-        return lambda i, rng: store[i]["encoded"].float()
+
+        def load(i: int, rng: random.Random) -> Tensor:
+            encoded = store[i]["encoded"]
+            if not encoded.numel():
+                raise UnreadablePicture(f"picture {i} could not be read when {store.folder} was made")
+            return encoded.float()
+
+        return load
+
+    def _readable(self, places: Sequence[int]) -> Iterable[tuple[int, Tensor]]:
+        for i in places:
+            try:
+                yield i, self.picture(i)
+            except UnreadablePicture as error:
+                logging.getLogger(__name__).warning("%s; it is left out", error)
 
     @cached_property
     def _drawn(self) -> Store:
@@ -183,6 +214,11 @@ class Workspace:
         picture, side = self.picture(i, rng), self.settings.data.crop
         if not side:
             return picture
+        if side > min(picture.shape[:2]):
+            raise ValueError(
+                f"data.crop is {side}, and pictures are {picture.shape[1]}x{picture.shape[0]}; "
+                "choose a smaller crop or a larger data.size"
+            )
         top, left = (rng.randint(0, length - side) for length in picture.shape[:2])
         return picture[top : top + side, left : left + side]
 
@@ -215,7 +251,10 @@ class Workspace:
         def of(i: int) -> dict[str, Tensor]:
             return features([self.source.caption(i, random.Random(k)) for k in range(count)])
 
-        store = self._store("text", [self.file_of(Part.TEXT_ENCODER), count], lambda places: map(of, places))
+        depends = [self.file_of(Part.TEXT_ENCODER), self.settings.companions.tokenizer, count]
+        if self.settings.data.picturebook:
+            depends.append(Path(picturebook.__file__).with_name("wording.py"))
+        store = self._store("text", depends, lambda places: map(of, places))
         with torch.inference_mode():
             empty = features([""])
 
