@@ -71,11 +71,25 @@ def read_header(path: str | Path) -> Header:
 def _read(path: Path, name: str) -> Header:
     if "\0" in str(path) or not path.is_file():
         raise ValueError(f"`{name}` does not exist or is no file; choose a safetensors file that is there")
-    size = path.stat().st_size
+    with path.open("rb") as file:
+        return header_in(file, path.stat().st_size, path)
+
+
+def header_in(file: BinaryIO, size: int, path: Path) -> Header:
+    """The header at the start of an open file.
+
+    Args:
+        file: at its first byte.
+        size: of the whole file in bytes.
+        path: what to call it, and where its tensors are said to lie.
+
+    Raises:
+        ValueError: see ``read_header``.
+    """
+    name = printable(path.name, 200)
     if size == 0:
         raise ValueError(f"`{name}` is empty; download it again")
-    with path.open("rb") as file:
-        text = _header_text(file, size, name, path.suffix)
+    text = _header_text(file, size, name, path.suffix)
     entries = _parse(text, name)
     metadata = entries.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):

@@ -1,6 +1,8 @@
 import contextlib
 import json
 import struct
+import time
+import tracemalloc
 
 import pytest
 import torch
@@ -97,6 +99,9 @@ def test_honest_pickle_is_not_said_to_be_renamed(tmp_path):
         (b"<!DOCTYPE html><html>", "web page"),
         (b"GGUF\x03\x00\x00\x00\x00\x00\x00", "GGUF"),
         (b"\x89PNG\r\n\x1a\n 1234567", "does not start like a safetensors file"),
+        (b"PK\x03\x04 pictures/cat.png", "is a zip archive"),
+        (b'{"error": "Repository not found"}', 'it says: {"error": "Repository not found"}'),
+        (b"Entry not found", "it says: Entry not found"),
     ],
 )
 def test_other_kinds_of_file_are_named(tmp_path, start, said):
@@ -129,10 +134,59 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         {"a": {"dtype": "F32"}},
         {"__metadata__": {"a": 1}},
         {"__metadata__": [1]},
+        {"a": ENTRY, "b": ENTRY},
+        {
+            "a": ENTRY | {"shape": [1], "data_offsets": [0, 4]},
+            "b": ENTRY | {"shape": [1], "data_offsets": [2, 6]},
+        },
+        {"a": ENTRY | {"shape": [1], "data_offsets": [4, 8]}},
+        {"a": ENTRY | {"shape": [1], "data_offsets": [0, 4]}},
+        {"a": ENTRY | {"dtype": "F31"}},
+        {"a": ENTRY | {"dtype": ["F32"]}},
+        {"a": ENTRY | {"shape": [2**63, 2**63]}},
+        {"a": ENTRY | {"shape": [True, 2]}},
+        {"a": ENTRY | {"data_offsets": [0, 8.0]}},
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        b'{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        b'{"a":{"dtype":"F32","shape":[' + b"9" * 9999 + b'],"data_offsets":[0,8]}}',
+        b'{"a\xff":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        b'{"\\ud800\\n\\u001b[2J' + b"x" * 9999 + b'":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}',
     ],
+    ids=lambda header: str(header)[:60],
 )
 def test_header_that_contradicts_itself_is_refused(tmp_path, header):
     message(write(tmp_path / "a.safetensors", header, b"\0" * 8))
+
+
+def test_header_longer_than_any_model_has_is_not_read(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 2**40) + b"{")
+        file.truncate(2**41)
+    assert "has a header of 1099511627776 bytes" in message(path)
+
+
+@pytest.mark.parametrize("length", [2**64 - 1, 2**40, 10**9])
+def test_absurd_length_takes_no_memory(tmp_path, length):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + b"{" + b" " * 4096)
+    tracemalloc.start()
+    with contextlib.suppress(ValueError):
+        read_header(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
+def test_shape_of_many_sides_is_refused_at_once(tmp_path):
+    begun = time.process_time()
+    message(write(tmp_path / "a.safetensors", {"a": ENTRY | {"shape": [2**62] * 100_000}}, b"\0" * 8))
+    assert time.process_time() - begun < 5  # as a product it is a number of six million bits
+
+
+def test_name_with_a_null_byte_is_no_file():
+    with pytest.raises(ValueError, match="does not exist"):
+        read_header("a\0.safetensors")
 
 
 class OneSentence(Exception):

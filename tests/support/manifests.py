@@ -20,6 +20,11 @@ def manifest(name):
     return {key: tuple(shape) for key, (_, shape) in _read(name).items()}
 
 
+def tensors(name):
+    """Dtype, as safetensors spells it, and shape of each tensor of a released file."""
+    return {key: (dtype, tuple(shape)) for key, (dtype, shape) in _read(name).items()}
+
+
 def meta_weights(name):
     """A released file's tensors without storage."""
     return {
