@@ -1,5 +1,6 @@
 """The nodes; ComfyUI itself is touched in ``nodes/host`` alone."""
 
+from .checkpoint import CascadeLoadCheckpoint, CascadeLoadPipeline
 from .condition import CascadeDecoderConditioning
 from .example import CascadeExamplePicture
 from .host import ComfyExtension, io
@@ -14,14 +15,18 @@ from .load import (
     CascadeLoadTextEncoder,
 )
 from .sample import CascadeSampler
+from .save import CascadeSaveStage
 
 NODES: list[type[io.ComfyNode]] = [
+    CascadeLoadPipeline,
     CascadeLoadStageA,
     CascadeLoadStageB,
     CascadeLoadStageC,
     CascadeLoadTextEncoder,
     CascadeLoadImageEncoder,
     CascadeLoadSemanticEncoder,
+    CascadeLoadCheckpoint,
+    CascadeSaveStage,
     CascadeIdentify,
     CascadeExamplePicture,
     CascadeEmptyLatents,

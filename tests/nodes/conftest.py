@@ -1,5 +1,7 @@
 """The nodes in this process, on a tiny cascade; and the same weights in the host's own classes."""
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +95,31 @@ def ksample(comfy_nodes):
         )[0]["samples"]
 
     return run
+
+
+@pytest.fixture
+def folders(comfy_nodes):
+    """Puts a file or folder into the model folder of a part, and takes it out again.
+
+    ``folders(part, source, name)``; ``kind`` is another of the host's model folders.
+    """
+    import folder_paths
+    from comfyui_cascade.nodes.host import Part
+    from comfyui_cascade.nodes.host.files import FOLDERS
+
+    made = []
+
+    def put(part, source, name, kind=None):
+        folder = Path(folder_paths.get_folder_paths(kind or FOLDERS[Part(part)])[0])
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if Path(source).is_dir() else shutil.copyfile
+        copy(source, folder / name)
+        made.append(folder / name)
+        return folder / name
+
+    yield put
+    for path in made:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -20,27 +20,6 @@ LOADERS = {
 }
 
 
-@pytest.fixture
-def folders(comfy_nodes, tiny_files):
-    """Puts a file into the model folder of a part, and takes it out again: ``folders(part, source)``."""
-    import folder_paths
-    from comfyui_cascade.nodes.host import Part
-    from comfyui_cascade.nodes.host.files import FOLDERS
-
-    made = []
-
-    def put(part, source, name):
-        folder = Path(folder_paths.get_folder_paths(FOLDERS[Part(part)])[0])
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, folder / name)
-        made.append(folder / name)
-        return folder / name
-
-    yield put
-    for path in made:
-        path.unlink(missing_ok=True)
-
-
 def extra(part, previewer="none"):
     return {"previewer": previewer} if part == "semantic_encoder" else {}
 

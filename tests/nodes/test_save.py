@@ -7,6 +7,15 @@ from random_weights import difference
 from tiny_cascade import unit
 
 
+@pytest.fixture(autouse=True)
+def _take_patches_back(comfy_nodes):
+    """Merges share their weights with the model they began with."""
+    import comfy.model_management
+
+    yield
+    comfy.model_management.unload_all_models()
+
+
 @pytest.fixture
 def velocity(tmp_path, comfy_nodes):
     """A MODEL whose file says what shapes cannot tell: heads, prediction, compression."""
@@ -136,3 +145,90 @@ def test_merged_model_is_saved_as_merged(tiny, other, newest):
     again = host.load_model(newest("saved_merge"), host.Part.STAGE_C)
     for key, value in again.model.diffusion_model.state_dict().items():
         assert torch.equal(value, expected[key]), key
+
+
+@pytest.fixture
+def save(pack, comfy_nodes):
+    """Save a part with our node, and the path of the first file: ``save(part, layout, …)``."""
+    from pathlib import Path
+
+    import folder_paths
+
+    def run(part, layout, weight_dtype="as it is", name="ours"):
+        node = pack["CascadeSaveStage"]
+        output = node(part=part, filename_prefix=name, layout=layout, weight_dtype=weight_dtype)
+        names = output.ui.as_dict()["text"][0].splitlines()
+        return [Path(folder_paths.get_output_directory()) / one for one in names]
+
+    return run
+
+
+@pytest.mark.parametrize("layout", ["stability", "diffusers", "comfyui"])
+@pytest.mark.parametrize("part", ["stage_c", "stage_b"])
+def test_saved_model_is_the_same_model_in_every_layout(velocity, save, part, layout):
+    from comfyui_cascade.nodes import host
+
+    model = velocity(part)
+    path = save(model, layout)[0]
+    again = host.load_model(path.parent if layout == "diffusers" else path, host.Part(part))
+    assert again.model.cascade == model.model.cascade
+    for key, value in model.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[key], value)
+
+
+def test_saved_vae_and_clip_are_the_same(tiny, save, comfy_nodes):
+    from comfyui_cascade.nodes import host
+
+    (path,) = save(tiny.stage_a, "stability")
+    latents = unit(1, 4, 8, 8)
+    assert difference(host.load_stage_a(path).decode(latents), tiny.stage_a.decode(latents)) < 1e-5
+    (path,) = save(tiny.clip, "stability")
+    encode = comfy_nodes.CLIPTextEncode().encode
+    clip = host.load_text_encoder(path)
+    assert torch.equal(encode(clip, "a red cat")[0][0][0], encode(tiny.clip, "a red cat")[0][0][0])
+
+
+@pytest.mark.parametrize("layout", ["stability", "comfyui"])
+def test_saved_encoder_brings_its_previewer(tiny, save, layout):
+    from comfyui_cascade.nodes import host
+
+    files = save(tiny.coder, layout)
+    assert len(files) == (2 if layout == "stability" else 1)
+    paths = {path.stem: path for path in files}
+    coder = host.load_semantic_encoder(
+        paths.get("semantic_encoder", files[0]), paths.get("previewer", files[0])
+    )
+    picture, latents = unit(1, 64, 64, 3).sigmoid(), unit(1, 16, 3, 3)
+    assert difference(coder.encode(picture), tiny.coder.encode(picture)) < 1e-5
+    assert difference(coder.decode(latents), tiny.coder.decode(latents)) < 1e-5
+
+
+def test_saved_merge_is_the_merge_in_the_picked_precision(tiny, other, save):
+    from comfy_extras.nodes_model_merging import ModelMergeSimple
+    from comfyui_cascade.nodes import host
+
+    merged = ModelMergeSimple().merge(tiny.stage_c, other, 0.5)[0]
+    expected = weights_of(merged)
+    (path,) = save(merged, "stability", "bf16")
+    again = host.load_model(path, host.Part.STAGE_C, "as in file")
+    for key, value in again.model.diffusion_model.state_dict().items():
+        assert torch.equal(value, expected[key].bfloat16()), key
+
+
+def test_model_of_the_hosts_own_class_can_be_saved(native, tiny_files, save):
+    from comfyui_cascade.checkpoints.identify import Part, expect
+    from comfyui_cascade.checkpoints.open import read_weights
+
+    (path,) = save(native.stage_c, "stability")
+    ours, theirs = (
+        read_weights(Part.STAGE_C, expect(one, Part.STAGE_C)) for one in (path, tiny_files["stage_c"])
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_what_is_no_part_is_not_saved(save):
+    from types import SimpleNamespace
+
+    with pytest.raises(ValueError, match="is no part of Stable Cascade"):
+        save(SimpleNamespace(first_stage_model=torch.nn.Linear(2, 2)), "stability")

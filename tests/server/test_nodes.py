@@ -1,5 +1,8 @@
 """Our nodes among the host's own, on a real server."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +10,17 @@ from PIL import Image
 
 NODES = {
     "CascadeLoadStageA": (["file"], ["VAE"]),
-    "CascadeLoadStageB": (["file"], ["MODEL"]),
-    "CascadeLoadStageC": (["file"], ["MODEL"]),
-    "CascadeLoadTextEncoder": (["file"], ["CLIP"]),
+    "CascadeLoadStageB": (["file", "weight_dtype"], ["MODEL"]),
+    "CascadeLoadStageC": (["file", "weight_dtype"], ["MODEL"]),
+    "CascadeLoadTextEncoder": (["file", "weight_dtype"], ["CLIP"]),
     "CascadeLoadImageEncoder": (["file"], ["CLIP_VISION"]),
     "CascadeLoadSemanticEncoder": (["file", "previewer"], ["VAE"]),
+    "CascadeLoadCheckpoint": (["file", "weight_dtype"], ["MODEL", "CLIP", "VAE", "CLIP_VISION"]),
+    "CascadeLoadPipeline": (
+        ["stage_c", "stage_b", "stage_a", "text_encoder", "semantic_encoder", "previewer", "weight_dtype"],
+        ["MODEL", "MODEL", "VAE", "CLIP", "VAE"],
+    ),
+    "CascadeSaveStage": (["part", "filename_prefix", "layout", "weight_dtype"], []),
     "CascadeEmptyLatents": (
         ["width", "height", "batch_size", "compression", "stage_c"],
         ["LATENT", "LATENT"],
@@ -67,7 +76,7 @@ def test_every_node_explains_itself(server):
         node = info[name]
         assert node["display_name"].endswith("(Cascade)")
         assert node["category"].split("/")[0] == "cascade"
-        assert node["category"].split("/")[1] in {"load", "latent", "condition", "sample"}
+        assert node["category"].split("/")[1] in {"load", "latent", "condition", "sample", "save"}
         assert node["description"]
         for _, *options in (*node["input"]["required"].values(), *node["input"].get("optional", {}).values()):
             assert options[0]["tooltip"]
@@ -345,3 +354,41 @@ def test_wrong_wiring_ends_in_a_sentence(tiny_server, graph, cascade, ksampler):
     image = graph.add("VAEDecode", samples=drawn, vae=cascade.stage_a)[0]
     text = refused(tiny_server, graph, cascade, image, "IMAGE")
     assert "Stage A was given latents of 16 channels, as those of Stage C have" in text
+
+
+def test_pipeline_draws_what_the_single_loaders_draw(tiny_server, graph, cascade, run):
+    names = ("stage_c", "stage_b", "stage_a", "text_encoder", "semantic_encoder", "previewer")
+    whole = graph.add("CascadeLoadPipeline", **{name: f"tiny_{name}.safetensors" for name in names})
+    positive, negative = (
+        graph.add("CLIPTextEncode", clip=whole[3], text=text)[0] for text in ("a red cat", "")
+    )
+    together = SimpleNamespace(
+        stage_c=whole[0], stage_b=whole[1], positive=positive, negative=negative,
+        empty_c=cascade.empty_c, empty_b=cascade.empty_b,
+    )  # fmt: skip
+    ours, theirs = run(sampler(graph, together)[0], sampler(graph, cascade)[0])
+    assert torch.equal(ours, theirs)
+
+
+def test_saved_stage_is_loaded_and_draws_the_same(tiny_server, graph, cascade, ksampler, run):
+    graph.add(
+        "CascadeSaveStage", part=cascade.stage_c, filename_prefix="cascade/kept", layout="stability",
+        weight_dtype="as it is",
+    )  # fmt: skip
+    (before,) = run(ksampler(cascade.stage_c, cascade.positive, cascade.negative, cascade.empty_c))
+    saved = tiny_server.base / "output" / "cascade" / "kept_00001_.safetensors"
+    shutil.copyfile(saved, tiny_server.models_dir / "diffusion_models" / "kept.safetensors")
+    again = graph.add("CascadeLoadStageC", file="kept.safetensors", weight_dtype="fp32")[0]
+    (after,) = run(ksampler(again, cascade.positive, cascade.negative, cascade.empty_c))
+    assert torch.equal(before, after)
+
+
+def test_missing_part_of_a_checkpoint_is_named_in_the_graph(tiny_server, graph):
+    folder = tiny_server.models_dir / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(tiny_server.models_dir / "vae" / "tiny_stage_a.safetensors", folder / "a.safetensors")
+    loaded = graph.add("CascadeLoadCheckpoint", file="a.safetensors")
+    text = graph.add("CLIPTextEncode", clip=loaded[1], text="a cat")
+    graph.add("PreviewAny", source=text[0])
+    said = tiny_server.error(graph.prompt())
+    assert "`a.safetensors` holds no CLIP text encoder: load one with Load Text Encoder (Cascade)" in said
