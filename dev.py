@@ -6,6 +6,8 @@
     python3 dev.py test -k schedule
     python3 dev.py check
     python3 dev.py weights lite --dir ~/ComfyUI
+    python3 dev.py train small --minutes 5
+    python3 dev.py eval small
 
 The first run makes .venv and fetches a ComfyUI into .comfyui, both git-ignored and safe to delete.
 COMFYUI_PATH names another ComfyUI to use instead; it runs with .venv all the same.
@@ -215,7 +217,7 @@ def _install(tree: Path, step: Steps) -> None:
     pins.write_text(constraints_for(requirements.read_text(encoding="utf-8"), ours), encoding="utf-8")
     _pip(step, "install", "--constraint", pins, "pip", "setuptools", "wheel")
     # One resolution for everything. The build tools are already in .venv, so nothing unpinned comes in.
-    everything = ["--requirement", requirements, "--editable", f"{ROOT}[dev]"]
+    everything = ["--requirement", requirements, "--editable", f"{ROOT}[dev,training]"]
     _pip(step, "install", "--no-build-isolation", "--constraint", pins, *everything)
 
 
@@ -630,6 +632,29 @@ def _weights(options: argparse.Namespace, step: Steps) -> int:
     return 0
 
 
+def _what_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("small",), help="the small cascade that ships")
+
+
+def _train(options: argparse.Namespace, step: Steps) -> int:
+    """Train the small cascade, or go on with it: --stage, --minutes, --device, --base, --threads."""
+    set_up(step)
+    return _module("training", options.what, *options.rest)
+
+
+def _eval(options: argparse.Namespace, step: Steps) -> int:
+    """Measure the small cascade: --n, --json, --weights, --cfg, --size, --grid, --only and more."""
+    with contextlib.redirect_stdout(sys.stderr):  # standard output may be wanted as JSON
+        set_up(step)
+    return _module("benchmarks.small_cascade", *options.rest)
+
+
+def _module(name: str, *arguments: str) -> int:
+    """The exit status of a module of the pack, run in .venv; -P keeps the folder it is run from out."""
+    command = [_venv_program("python"), "-P", "-m", f"comfyui_cascade.{name}", *arguments]
+    return subprocess.run(command).returncode
+
+
 def _development(name: str) -> ModuleType:
     """A module of development/, by its path: the root must stay off sys.path."""
     spec = importlib.util.spec_from_file_location(
@@ -655,6 +680,8 @@ VERBS = {
     "test": Verb(_test, takes_rest=True),
     "check": Verb(_check),
     "weights": Verb(_weights, _weights_arguments),
+    "train": Verb(_train, _what_arguments, takes_rest=True),
+    "eval": Verb(_eval, _what_arguments, takes_rest=True),
 }
 
 

@@ -289,3 +289,16 @@ def test_arguments_of_other_verbs_are_refused():
     done = _run("check", "--seed", "4")
     assert done.returncode == 2
     assert "check does not know --seed 4" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["training", "benchmarks.small_cascade"])
+def test_arguments_of_training_and_measuring_reach_them(module, capfd):
+    assert dev._module(module, "--nonsense") == 2
+    assert "usage:" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["train", "eval"])
+def test_only_the_small_cascade_is_trained_and_measured(verb):
+    done = _run(verb, "large")
+    assert done.returncode == 2
+    assert "invalid choice: 'large'" in done.stderr

@@ -1,0 +1,1 @@
+"""Measurements of the small cascade; no part of the installed package."""

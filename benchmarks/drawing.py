@@ -1,0 +1,135 @@
+"""The whole cascade in plain torch, from prompts to pictures, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from comfyui_cascade.checkpoints.header import read_header
+from comfyui_cascade.checkpoints.identify import Part
+from comfyui_cascade.checkpoints.open import load_part
+from comfyui_cascade.checkpoints.recorded import Recorded
+from comfyui_cascade.conditioning.text import LENGTH, Tokens, encode
+from comfyui_cascade.latents.geometry import stage_b_size, stage_c_size
+from comfyui_cascade.samplers.sample import sample
+from comfyui_cascade.samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
+from comfyui_cascade.samplers.steps import Step, ddim, ddpm
+from comfyui_cascade.samplers.target import TARGETS
+from comfyui_cascade.stage_a.model import STAGE_B_SCALE
+from comfyui_cascade.training import picturebook
+from comfyui_cascade.training.workspace import encoder_input
+from torch import Tensor
+
+SAMPLERS: dict[str, Step] = {"ddpm": ddpm, "ddim": ddim}
+
+STAGE_B_SEED = 1 << 32
+"""Added to a seed for Stage B's noise."""
+
+AT_ONCE = 8
+"""Pictures drawn together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How pictures are drawn.
+
+    Attributes:
+        steps_c, steps_b: of Stage C and B.
+        sampler_b: of Stage B, a name in ``SAMPLERS``; Stage C's is ddpm.
+        size: width and height in pixels, multiples of 8.
+        seed: of the noise.
+    """
+
+    steps_c: int = 20
+    steps_b: int = 10
+    sampler_b: str = "ddpm"
+    size: tuple[int, int] = (256, 256)
+    seed: int = 0
+
+
+class Cascade:
+    """Every part that drawing takes, in fp32 on the CPU.
+
+    Args:
+        folder: with a file for each part, named after it.
+    """
+
+    def __init__(self, folder: Path):
+        self.a, self.b, self.c, self.text_encoder, self.semantic_encoder = (
+            load_part(folder / f"{part.value}.safetensors", part).float()
+            for part in (
+                Part.STAGE_A, Part.STAGE_B, Part.STAGE_C, Part.TEXT_ENCODER, Part.SEMANTIC_ENCODER,
+            )
+        )  # fmt: skip
+        b, c, text = (
+            Recorded.from_metadata(read_header(folder / f"{part.value}.safetensors").metadata, part.value)
+            for part in (Part.STAGE_B, Part.STAGE_C, Part.TEXT_ENCODER)
+        )
+        self.target_b, self.target_c = TARGETS[b.prediction], TARGETS[c.prediction]
+        self.compression = c.compression
+        positions = self.text_encoder.text_model.embeddings.position_embedding.num_embeddings
+        self.tokens = Tokens(text.token_ids, positions if text.token_ids else LENGTH)
+
+    def unknown_words(self, prompts: Sequence[str]) -> list[str]:
+        """Words of prompts that the text encoder's table lacks; they are left out in drawing."""
+        every = (
+            word for prompt in prompts for word in self.tokens.encode(prompt, picturebook.ids_of).unknown
+        )
+        return sorted(set(every))
+
+    def text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Hidden states ``b n c`` and pooled text ``b c``."""
+        rows = torch.tensor([self.tokens.encode(prompt, picturebook.ids_of).rows for prompt in prompts])
+        return encode(self.text_encoder, rows, self.tokens.end_row)
+
+    @torch.inference_mode()
+    def semantic(self, pictures: Tensor) -> Tensor:
+        """Stage C latents of pictures ``b 3 h w``, by the semantic encoder."""
+        return self.semantic_encoder(encoder_input(self.semantic_encoder, pictures, self.compression))
+
+    @torch.inference_mode()
+    def draw_latents(self, prompts: Sequence[str], cfg: float, sampling: Sampling) -> Tensor:
+        """Stage C latents of prompts, drawn without image prompts."""
+        width, height = stage_c_size(*sampling.size, self.compression)
+        generator = torch.Generator().manual_seed(sampling.seed)
+        noise = torch.randn(len(prompts), self.c.config.channels, height, width, generator=generator)
+        with_prompt, without = (
+            self.c.tokens(*self.text(texts), torch.zeros(len(texts), 1, self.c.config.c_image))
+            for texts in (prompts, [""] * len(prompts))
+        )
+        return sample(
+            lambda x, t: self.c(x, t, with_prompt), noise, generator=generator,
+            unconditional=lambda x, t: self.c(x, t, without), steps=sampling.steps_c, cfg=cfg,
+            shift=STAGE_C_SHIFT, target=self.target_c,
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def decode(self, semantic: Tensor, prompts: Sequence[str], sampling: Sampling) -> Tensor:
+        """Pictures ``b 3 h w`` in [0, 1] of Stage C latents, drawn by Stage B and decoded by Stage A."""
+        width, height = stage_b_size(*sampling.size)
+        generator = torch.Generator().manual_seed(sampling.seed + STAGE_B_SEED)
+        noise = torch.randn(len(semantic), self.b.config.channels, height, width, generator=generator)
+        tokens = self.b.tokens(self.text(prompts)[1])
+        semantic_map = self.b.semantic_map(semantic, height, width)
+        latents = sample(
+            lambda x, t: self.b(x, t, tokens, semantic_map), noise, generator=generator,
+            steps=sampling.steps_b, shift=STAGE_B_SHIFT, target=self.target_b,
+            step=SAMPLERS[sampling.sampler_b],
+        )  # fmt: skip
+        return self.a.decode(latents * STAGE_B_SCALE).clamp(0, 1)
+
+    @torch.inference_mode()
+    def round_trip(self, pictures: Tensor) -> Tensor:
+        """Pictures ``b 3 h w`` in [0, 1] through Stage A alone."""
+        return self.a.decode(self.a.encode(pictures)).clamp(0, 1)
+
+
+def in_parts(make: Callable[[slice], Tensor], count: int, say: Callable[[str], None]) -> Tensor:
+    """What ``make`` gives for ``AT_ONCE`` pictures at a time, together."""
+    parts = []
+    for start in range(0, count, AT_ONCE):
+        parts.append(make(slice(start, min(count, start + AT_ONCE))))
+        say(f"{min(count, start + AT_ONCE)} of {count}")
+    return torch.cat(parts)
