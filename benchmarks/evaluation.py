@@ -89,6 +89,12 @@ class Evaluation:
         held_out = held_out_scenes(2 * self.count)
         return {"seen": fresh_scenes(self.count), "pairs": held_out[::2], "relations": held_out[1::2]}
 
+    def unknown_words(self) -> list[str]:
+        """Words of the prompts that the cascade cannot read."""
+        return self.cascade.unknown_words(
+            [prompt_of(scene) for scenes in self.scenes.values() for scene in scenes]
+        )
+
     def true_pictures(self, scenes: Sequence[Scene]) -> Tensor:
         """What the world itself draws, ``b 3 h w`` in [0, 1]."""
         drawn = [torch.tensor(draw(scene, self.sampling.size).picture) for scene in scenes]

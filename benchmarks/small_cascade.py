@@ -92,6 +92,7 @@ def report(evaluation: Evaluation, only: str) -> dict[str, Any]:
         "sampling": dataclasses.asdict(evaluation.sampling),
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
+        "unknown_words": evaluation.unknown_words(),
         "rows": {name: dataclasses.asdict(row) for name, row in rows.items()},
     }
     if not only:
@@ -118,6 +119,8 @@ def table(found: Mapping[str, Any]) -> str:
         )
         lines.append(name.ljust(width) + "".join(cells))
     lines += ["", f"Percent of {found['pictures']} pictures a row. " + _settings(found)]
+    if found["unknown_words"]:
+        lines.append(f"The text encoder knows no word for {', '.join(found['unknown_words'])}.")
     if "stage_a" in found:
         lines += _figures(found)
     return "\n".join(lines)

@@ -73,7 +73,7 @@ def test_the_table_prints_every_figure():
     row = {"pictures": 2, "shares": {"kind": 0.5}, "alignment": 0.5, "all_right": 0.0}
     like = {"psnr": 30.0, "ssim": 0.9, "ms_ssim": None, "feature_distance": 0.1}
     found = {
-        "rows": {"one": row}, "pictures": 2, "torch": "2", "machine": "m",
+        "rows": {"one": row}, "pictures": 2, "torch": "2", "machine": "m", "unknown_words": ["zebra"],
         "sampling": {"steps_c": 20, "steps_b": 10, "sampler_b": "ddim", "size": (96, 96), "seed": 0},
         "stage_a": like, "stage_b_and_a": like | {"ms_ssim": 0.8}, "seconds_a_picture": 1.5,
         "diversity": {"drawn": (0.1, 0.2), "true_same": (0.3, 0.4), "true_other": (0.5, 0.6)},
@@ -83,6 +83,7 @@ def test_the_table_prints_every_figure():
     assert "MS-SSIM 0.8000" in text
     assert "judge's features: seeds of one prompt 0.200 apart; true pictures of one prompt 0.400" in text
     assert "1.50 s" in text
+    assert "no word for zebra." in text
     assert "50.0       -" in text
 
 
