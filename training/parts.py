@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..checkpoints.identify import Part
+from ..checkpoints.recorded import Recorded
 from ..conditioning.text import encode
 from ..latents.geometry import stage_c_size
 from ..samplers.sample import sample
@@ -85,8 +86,15 @@ class Task(ABC):
 
     def new(self, part: Part) -> nn.Module:
         """The network that the settings ask for."""
-        settings = self.settings
+        settings, wanted = self.settings, self.objective.prediction
         network = network_of(part, settings.network, settings.start, self.work.base)
+        if settings.start and part in (Part.STAGE_B, Part.STAGE_C):
+            recorded = Recorded.from_metadata(self.work.metadata_of(self.work.base / settings.start))
+            if recorded.prediction != wanted:
+                raise ValueError(
+                    f"{settings.start} predicts {recorded.prediction}, and objective.prediction is {wanted}; "
+                    f"set it to {recorded.prediction}"
+                )
         for module in network.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.schedule.dropout

@@ -1,6 +1,7 @@
 """Tiny training runs: a recipe of each part that takes milliseconds a step, on pictures of 64 pixels."""
 
 import copy
+import dataclasses
 import json
 
 import tiny_cascade
@@ -17,8 +18,6 @@ COMPANIONS = {
 
 def _plain(config):
     """A configuration as the table of a recipe."""
-    import dataclasses
-
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
@@ -32,15 +31,17 @@ NETWORKS = {
         "previewer": _plain(tiny_cascade.PREVIEW),
     },
     "text_encoder": {
-        "width": 32, "depth": 1, "c_hidden": 64, "heads": 2, "positions": 32, "vocabulary": 150, "c_pooled": 32,
+        "width": 32, "depth": 1, "c_hidden": 64, "heads": 2, "positions": 32, "vocabulary": 150,
+        "c_pooled": 32,
     },
     "image_encoder": {
-        "width": 32, "depth": 1, "c_hidden": 64, "heads": 2, "patch_size": 16, "image_size": 32, "channels": 24,
+        "width": 32, "depth": 1, "c_hidden": 64, "heads": 2, "patch_size": 16, "image_size": 32,
+        "channels": 24,
     },
 }  # fmt: skip
 
 
-def recipe(part, **changes):
+def recipe(part, /, **changes):
     """The table of a tiny recipe; ``changes`` replace entries, within a table one by one."""
     table = {
         "part": part,
@@ -60,21 +61,20 @@ def recipe(part, **changes):
     return {name: value for name, value in table.items() if value is not None}
 
 
-def settings(part, **changes):
+def settings(part, /, **changes):
     """Settings of a tiny recipe."""
     return from_table(Settings, recipe(part, **changes), "recipe")
 
 
-def task(part, base, **changes):
+def task(part, base, /, **changes):
     """The task of a tiny recipe, with the companions in ``base``."""
     return task_of(part)(Workspace(settings(part, **changes), base, lambda line: None))
 
 
 def run(part, base, folder, minutes=None, **changes):
     """Train by a tiny recipe, or go on with it."""
-    said = []
-    done = train(Run(settings(part, **changes), base, folder, minutes, "cpu", said.append), task_of(part))
-    return done
+    silent = Run(settings(part, **changes), base, folder, minutes, "cpu", lambda line: None)
+    return train(silent, task_of(part))
 
 
 def toml(table):
