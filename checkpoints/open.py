@@ -46,7 +46,7 @@ NETWORKS: dict[Part, tuple[Callable[..., nn.Module], Any]] = {
 TAKE_OPERATIONS = frozenset({StageA, StageB, StageC})
 """Networks built from a layer factory; the others are small and run in torch's own layers."""
 
-MAPPED_TOGETHER = 2**26
+MAPPED_TOGETHER = 2**24
 """Bytes of a file that are mapped at once while its weights are cast."""
 
 _ROOTS = {
