@@ -118,7 +118,8 @@ def train(run: Run, task_of: Callable[[Workspace], Task]) -> Done:
         accelerator.init_trackers("log", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
         state.train_on()
     finally:
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # the processes stay together: there are files to write
+            tracker.finish()
     files = state.write_files()
     finished = state.step == schedule.steps
     return Done(state.step, finished, (time.monotonic() - start) / 60, state.mean_loss, files)

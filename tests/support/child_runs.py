@@ -9,6 +9,7 @@ import os
 import resource
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,15 +42,21 @@ class Children:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 
-    def start(self, arguments, stderr, largest_file=None):
+    def start(self, arguments, stderr, largest_file=None, processes=1):
         """Start the command.
 
         Args:
             arguments: of the command line.
             stderr: file for what it says.
             largest_file: bytes beyond which writes fail, as on a full disk.
+            processes: that work together, as ``accelerate launch --cpu`` starts them.
         """
-        job = {"arguments": [str(a) for a in arguments], "stderr": str(stderr), "limit": largest_file}
+        job = {
+            "arguments": [str(argument) for argument in arguments],
+            "stderr": str(stderr),
+            "limit": largest_file,
+            "environments": _environments(processes) if processes > 1 else [{}],
+        }
         self._parent.stdin.write(json.dumps(job) + "\n")
         self._parent.stdin.flush()
         return Child(json.loads(self._parent.stdout.readline()), self._parent.stdout, stderr)
@@ -60,8 +67,24 @@ class Children:
         self._parent.wait(10)
 
 
-def _become(job):
-    stderr = os.open(job["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _environments(processes):
+    """What tells each of several processes of the others."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true",
+    }  # fmt: skip
+    return [
+        {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        for rank in range(processes)
+    ]
+
+
+def _become(job, environment):
+    os.environ.update(environment)
+    stderr = os.open(job["stderr"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stderr, 2)
     os.dup2(stderr, 1)
     if job["limit"]:
@@ -83,7 +106,7 @@ def _tell(number):
 
 
 def main():
-    """Fork a child for each line on stdin; print its process id and, when it has ended, its status."""
+    """Fork what each line on stdin says; print the first process id and, when all have ended, a status."""
     sys.path.insert(0, str(HERE.parent))
     import conftest  # noqa: F401 - makes comfyui_cascade importable
     import torch
@@ -92,11 +115,15 @@ def main():
 
     torch.set_num_threads(1)
     for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            _become(json.loads(line))
-        _tell(pid)
-        _tell(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        job, pids = json.loads(line), []
+        Path(job["stderr"]).unlink(missing_ok=True)
+        for environment in job["environments"]:
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                _become(job, environment)
+        _tell(pids[0])
+        statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        _tell(next(filter(None, statuses), 0))
 
 
 if __name__ == "__main__":

@@ -187,6 +187,23 @@ def test_accumulated_parts_equal_the_whole_batch(part, changes, base, tmp_path):
         assert_equal(weights(tmp_path / str(parts), part), whole, tolerance=3e-5)
 
 
+@pytest.mark.parametrize(("part", "changes"), [TRAINED_ALIKE[0], TRAINED_ALIKE[2]])
+def test_two_processes_equal_one(part, changes, base, tmp_path, children):
+    changes = changes | {"schedule": {"steps": 3, "batch": 4, "average": 0.5, "accumulate": 2}}
+    tiny_runs.run(part, base, tmp_path / "one", **changes)
+    runs, recipe = runs_in(tmp_path, base), recipe_file(tmp_path, part, changes)
+    command = ["run", recipe, "--base", runs, "--device", "cpu"]
+    status, said = children.start(command, tmp_path / "said", processes=2).wait()
+    assert status == 0, said
+    assert_equal(weights(runs / "recipe", part), weights(tmp_path / "one", part), tolerance=3e-5)
+    adaptive = [
+        json.loads((folder / "checkpoints" / "000000003" / "progress.json").read_text())["level_weights"]
+        for folder in (tmp_path / "one", runs / "recipe")
+    ]
+    assert adaptive[1] == pytest.approx(adaptive[0], rel=1e-4)
+    assert min(adaptive[0]) < 1 or max(adaptive[0]) > 1
+
+
 # Going on ------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +244,15 @@ def recipe_file(tmp_path, part, changes):
     return path
 
 
+def runs_in(tmp_path, base):
+    """A folder of runs of its own, with the companions and caches that are there."""
+    runs = tmp_path / "base"
+    runs.mkdir()
+    for file in (*base.glob("*.safetensors"), base / "cache"):
+        (runs / file.name).symlink_to(file)
+    return runs
+
+
 def checkpoints(folder):
     place = folder / "checkpoints"
     return sorted(p.name for p in place.iterdir() if p.suffix != ".part") if place.exists() else []
@@ -246,10 +272,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(part, changes, base
     changes["schedule"] = changes.get("schedule", {}) | {"steps": 12}
     recipe, rng = recipe_file(tmp_path, part, changes), random.Random(part)
     tiny_runs.run(part, base, tmp_path / "through", **changes)
-    runs = tmp_path / "base"
-    runs.mkdir()
-    for file in (*base.glob("*.safetensors"), base / "cache"):
-        (runs / file.name).symlink_to(file)
+    runs = runs_in(tmp_path, base)
     command = ["run", recipe, "--base", runs, "--device", "cpu"]
     for _ in range(2):
         before = checkpoints(runs / "recipe")
@@ -274,10 +297,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_later(base, 
     changes = {"schedule": {"steps": 6}, "log": {"checkpoint": 3}}
     recipe = recipe_file(tmp_path, "stage_c", changes)
     tiny_runs.run("stage_c", base, tmp_path / "through", **changes)
-    runs = tmp_path / "base"
-    runs.mkdir()
-    for file in (*base.glob("*.safetensors"), base / "cache"):
-        (runs / file.name).symlink_to(file)
+    runs = runs_in(tmp_path, base)
     command = ["run", recipe, "--base", runs, "--device", "cpu"]
     status, _ = children.start([*command, "--minutes", "0"], tmp_path / "said").wait()
     assert status == 0
