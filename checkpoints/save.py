@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ DTYPES = {
     torch.bool: "BOOL",
 }
 """Name in a safetensors header of each precision that may be written."""
+
+NARROW = (torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
+"""Precisions that end long before the others do."""
 
 PLACES = {
     Part.STAGE_B: "model.diffusion_model.",
@@ -182,7 +186,7 @@ def cast(name: str, scaled: Scaled, dtype: torch.dtype) -> Tensor:
     if scaled.tensor.dtype == dtype and scaled.scale is None:
         return scaled.tensor
     result = scaled.to(dtype)
-    if not _finite(result) and _finite(scaled.tensor):
+    if dtype in NARROW and not _finite(result) and _finite(scaled.tensor):
         largest = scaled.to(torch.float32).abs().max().item()
         raise ValueError(
             f"{name} holds values up to {largest:.4g}, and {DTYPES[dtype]} ends at "
@@ -203,7 +207,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes a path's place once it is whole; nothing of it stays when it is not."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with beside.open("xb") as file:
             yield file
