@@ -44,11 +44,14 @@ AT_ONCE = 16
 
 FRAME_WEIGHT = 0.2
 
+Right = dict[str, Tensor]
+"""What a judge should say, see ``right_answers``."""
+
 
 # What a judge should say ---------------------------------------------------------------------------------
 
 
-def right_answers(scene: Scene, drawing: Drawing) -> dict[str, Tensor]:
+def right_answers(scene: Scene, drawing: Drawing) -> Right:
     """What a judge should say of a drawing, as numbers.
 
     Returns:
@@ -68,7 +71,7 @@ def right_answers(scene: Scene, drawing: Drawing) -> dict[str, Tensor]:
     return {"named": named, "frames": frames, "around": around}
 
 
-def detection_losses(maps: Tensor, whole: Tensor, right: dict[str, Tensor]) -> Tensor:
+def detection_losses(maps: Tensor, whole: Tensor, right: Right) -> Tensor:
     """How wrong a judge is about each example, ``b``.
 
     Cross entropy of middle or not in each cell, and of kind, colour and size at the middles, with the
@@ -149,21 +152,30 @@ class JudgeTask(Task):
         """What is kept of pictures ``b 3 h w`` in [0, 1]."""
         return ((seen_of(images) + 1) * 127.5).round().byte()
 
-    def disturbed(self, seen: Tensor, draws: Draws) -> Tensor:
-        """What was kept as the judge is shown it: blurred, tinted and noisy, each to a random degree."""
+    def shown(self, seen: Tensor, right: Right, draws: Draws) -> tuple[Tensor, Right]:
+        """What was kept as the judge is shown it, and what is right of it.
+
+        Half of the pictures are mirrored; all are blurred, tinted and noisy, each to a random degree.
+        """
         seen = seen.float() / 127.5 - 1
+        mirrored = draws.uniform(1, 1, 1) < 0.5
+        seen = torch.where(mirrored, seen.flip(-1), seen)
+        x, *others = right["frames"].unbind(-1)
+        x = torch.where(mirrored[:, 0, 0], 1 - x, x)
         blurred = functional.avg_pool2d(seen, 3, stride=1, padding=1, count_include_pad=False)
         seen = seen.lerp(blurred, draws.uniform(1, 1, 1))
         gain, offset = (draws.uniform(3, 1, 1) - 0.5 for _ in range(2))
         noise = 0.1 * draws.uniform(1, 1, 1) * draws.normal(*seen.shape[1:])
-        return seen * (1 + 0.12 * gain) + 0.08 * offset + noise
+        seen = seen * (1 + 0.12 * gain) + 0.08 * offset + noise
+        return seen, {**right, "frames": torch.stack([x, *others], dim=-1)}
 
     def losses(self, network: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         examples = batch["example"]
-        stacked = {
+        right = {
             name: torch.stack([one[name] for one in examples]).to(self.work.device) for name in examples[0]
         }
-        return detection_losses(*network(self.disturbed(stacked.pop("seen"), draws)), stacked)
+        seen, right = self.shown(right.pop("seen"), right, draws)
+        return detection_losses(*network(seen), right)
 
     def files(self, network: nn.Module) -> Files:
         return {self.name: (network, self.recorded(network=dataclasses.asdict(network.config)))}
@@ -185,10 +197,10 @@ class LatentJudgeTask(JudgeTask):
         images = images.to(self.work.device)
         return self.encoder(encoder_input(self.encoder, images, self.work.compression)).half().cpu()
 
-    def disturbed(self, seen: Tensor, draws: Draws) -> Tensor:
+    def shown(self, seen: Tensor, right: Right, draws: Draws) -> tuple[Tensor, Right]:
         """The latents with noise to a random degree, as Stage C's are not quite the encoder's."""
         seen = seen.float()
-        return seen + 0.2 * draws.uniform(1, 1, 1) * draws.normal(*seen.shape[1:])
+        return seen + 0.2 * draws.uniform(1, 1, 1) * draws.normal(*seen.shape[1:]), right
 
     def files(self, network: nn.Module) -> Files:
         ((name, (network, metadata)),) = super().files(network).items()

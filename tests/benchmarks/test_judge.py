@@ -200,13 +200,25 @@ def test_judges_draw_no_picture_that_they_will_judge():
     assert FIRST_SEED >= 2 * FRESH
 
 
-def test_a_judge_is_shown_the_same_picture_disturbed_differently_each_time(tmp_path):
+def test_a_judge_is_shown_the_same_picture_differently_each_time(tmp_path):
     task = JudgeTask(Workspace(settings_of("judge", SMALL), tmp_path, say=lambda line: None))
     example = task.fields()["example"](0, random.Random(0))
-    seen = torch.stack([example["seen"]] * 2)
-    first, second = task.disturbed(seen, Draws(0, [0, 1]))
-    assert 0.01 < (first - second).abs().mean() < 0.3
-    torch.testing.assert_close(first, task.disturbed(seen, Draws(0, [0, 1]))[0])
+    batch = {name: torch.stack([value] * 2) for name, value in example.items()}
+    (first, second), _ = task.shown(batch["seen"], batch, Draws(0, [0, 1]))
+    assert (first - second).abs().mean() > 0.01
+    torch.testing.assert_close(first, task.shown(batch["seen"], batch, Draws(0, [0, 1]))[0][0])
+
+
+def test_things_of_a_mirrored_picture_are_looked_for_on_the_other_side(tmp_path):
+    task = JudgeTask(Workspace(settings_of("judge", SMALL), tmp_path, say=lambda line: None))
+    dark = torch.zeros(8, 3, PIXELS, PIXELS, dtype=torch.uint8)
+    dark[..., :64] = 255  # bright on the left
+    right = {"frames": torch.tensor([[[0.2, 0.6, 0.3, 0.4]]]).expand(8, 1, 4)}
+    seen, shown = task.shown(dark, right, Draws(0, range(8)))
+    on_the_left = seen[..., :64].mean((1, 2, 3)) > seen[..., 64:].mean((1, 2, 3))
+    assert set(on_the_left.tolist()) == {True, False}
+    torch.testing.assert_close(shown["frames"][:, 0, 0], torch.where(on_the_left, 0.2, 0.8))
+    assert (shown["frames"][..., 1:] == right["frames"][..., 1:]).all()
 
 
 def test_a_judge_of_latents_names_the_encoder_it_was_trained_for(tmp_path):
