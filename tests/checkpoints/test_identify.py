@@ -1,6 +1,9 @@
+import sys
+
 import pytest
 import torch
 from comfyui_cascade.checkpoints.identify import LOADERS, NAMES, Part, describe, expect, find_parts, identify
+from comfyui_cascade.checkpoints.layout import shapes
 from manifests import manifest, names
 from safetensors.torch import save_file
 
@@ -40,7 +43,41 @@ OTHERS = {
     Part.OTHER_VAE: ("decoder.conv_in.weight", "encoder.conv_in.weight"),
     Part.T5: ("encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"),
     Part.OPENCLIP: ("transformer.resblocks.0.ln_1.weight", "token_embedding.weight"),
+    Part.ULTRAPIXEL: ("module.64.0.conv.weight", "module.65.1.conv.weight"),
+    Part.HUNYUAN: ("txt_in.individual_token_refiner.blocks.0.norm1.weight", "double_blocks.0.img_attn.x"),
+    Part.WAN: ("model.diffusion_model.head.modulation", "model.diffusion_model.blocks.0.self_attn.q.weight"),
+    Part.PIXART: ("t_block.1.weight", "blocks.0.attn.qkv.weight"),
+    Part.EMBEDDING: ("clip_g",),
+    Part.OTHER_LORA: ("lora_unet_double_blocks_0_img_attn_proj.lora_up.weight",),
     Part.UNKNOWN: ("a", "b"),
+}
+
+OTHERS_OF_DIFFUSERS = {
+    Part.FLUX: (
+        "FluxTransformer2DModel",
+        {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1},
+    ),
+    Part.SD3: ("SD3Transformer2DModel", {"num_layers": 2}),
+    Part.PIXART: ("PixArtTransformer2DModel", {"num_layers": 1}),
+    Part.WAN: ("WanTransformer3DModel", {"num_layers": 1}),
+    Part.HUNYUAN: (
+        "HunyuanVideoTransformer3DModel",
+        {"num_layers": 1, "num_single_layers": 1, "num_refiner_layers": 1},
+    ),
+    Part.SD15: ("UNet2DConditionModel", {"layers_per_block": 1}),
+    Part.OTHER_CONTROLNET: ("ControlNetModel", {"layers_per_block": 1}),
+    Part.OTHER_VAE: ("AutoencoderKL", {}),
+    Part.WUERSTCHEN_C: ("WuerstchenPrior", {"c": 64, "c_cond": 64, "nhead": 4, "depth": 2}),
+    Part.WUERSTCHEN_B: (
+        "WuerstchenDiffNeXt",
+        {
+            "c_hidden": [16] * 4,
+            "nhead": [-1, 1, 1, 1],
+            "blocks": [1] * 4,
+            "inject_effnet": [False] + [True] * 3,
+        },
+    ),
+    Part.UNKNOWN: ("AuraFlowTransformer2DModel", {"num_mmdit_layers": 1, "num_single_dit_layers": 1}),
 }
 
 
@@ -73,6 +110,18 @@ def test_wrapped_file_is_recognised(name, prefix):
 @pytest.mark.parametrize(("part", "keys"), OTHERS.items())
 def test_other_model_is_recognised(part, keys):
     assert identify(dict.fromkeys(keys, (1,))) is part
+
+
+@pytest.mark.parametrize(("part", "network"), OTHERS_OF_DIFFUSERS.items())
+def test_network_of_diffusers_is_recognised(part, network):
+    import diffusers
+
+    name, sizes = network
+    home = {"WuerstchenPrior": "WuerstchenPriorPipeline", "WuerstchenDiffNeXt": "WuerstchenDecoderPipeline"}
+    module = sys.modules[getattr(diffusers, home[name]).__module__] if name in home else diffusers
+    with torch.device("meta"):
+        theirs = getattr(module, name)(**sizes)
+    assert identify(shapes(theirs.state_dict())) is part
 
 
 def test_all_in_one_files_hold_every_part_at_its_place():
