@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,11 +17,11 @@ from comfyui_cascade.latents.geometry import stage_b_size, stage_c_size
 from comfyui_cascade.samplers.sample import sample
 from comfyui_cascade.samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
 from comfyui_cascade.samplers.steps import Step, ddim, ddpm
-from comfyui_cascade.samplers.target import TARGETS
+from comfyui_cascade.samplers.target import TARGETS, Target
 from comfyui_cascade.stage_a.model import STAGE_B_SCALE
 from comfyui_cascade.training import picturebook
 from comfyui_cascade.training.workspace import encoder_input
-from torch import Tensor
+from torch import Tensor, nn
 
 SAMPLERS: dict[str, Step] = {"ddpm": ddpm, "ddim": ddim}
 
@@ -50,27 +51,66 @@ class Sampling:
 
 
 class Cascade:
-    """Every part that drawing takes, in fp32 on the CPU.
+    """Every part that drawing takes, in fp32 on the CPU; each is read when it is first needed.
 
     Args:
         folder: with a file for each part, named after it.
     """
 
     def __init__(self, folder: Path):
-        self.a, self.b, self.c, self.text_encoder, self.semantic_encoder = (
-            load_part(folder / f"{part.value}.safetensors", part).float()
-            for part in (
-                Part.STAGE_A, Part.STAGE_B, Part.STAGE_C, Part.TEXT_ENCODER, Part.SEMANTIC_ENCODER,
-            )
-        )  # fmt: skip
-        b, c, text = (
-            Recorded.from_metadata(read_header(folder / f"{part.value}.safetensors").metadata, part.value)
-            for part in (Part.STAGE_B, Part.STAGE_C, Part.TEXT_ENCODER)
-        )
-        self.target_b, self.target_c = TARGETS[b.prediction], TARGETS[c.prediction]
-        self.compression = c.compression
+        self.folder = folder
+
+    def _file(self, part: Part) -> Path:
+        path = self.folder / f"{part.value}.safetensors"
+        if not path.exists():
+            raise ValueError(f"{path} is not there; name a folder with every part of a cascade")
+        return path
+
+    def _network(self, part: Part) -> nn.Module:
+        return load_part(self._file(part), part).float()
+
+    def _recorded(self, part: Part) -> Recorded:
+        return Recorded.from_metadata(read_header(self._file(part)).metadata, part.value)
+
+    def _target(self, part: Part) -> Target:
+        return TARGETS[self._recorded(part).prediction]
+
+    @cached_property
+    def a(self) -> nn.Module:
+        """Stage A."""
+        return self._network(Part.STAGE_A)
+
+    @cached_property
+    def b(self) -> nn.Module:
+        """Stage B."""
+        return self._network(Part.STAGE_B)
+
+    @cached_property
+    def c(self) -> nn.Module:
+        """Stage C."""
+        return self._network(Part.STAGE_C)
+
+    @cached_property
+    def text_encoder(self) -> nn.Module:
+        """The text encoder."""
+        return self._network(Part.TEXT_ENCODER)
+
+    @cached_property
+    def semantic_encoder(self) -> nn.Module:
+        """The semantic encoder."""
+        return self._network(Part.SEMANTIC_ENCODER)
+
+    @cached_property
+    def compression(self) -> float:
+        """Pixels to a Stage C cell, along a side."""
+        return self._recorded(Part.SEMANTIC_ENCODER).compression
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The rows of the text encoder's table."""
+        ids = self._recorded(Part.TEXT_ENCODER).token_ids
         positions = self.text_encoder.text_model.embeddings.position_embedding.num_embeddings
-        self.tokens = Tokens(text.token_ids, positions if text.token_ids else LENGTH)
+        return Tokens(ids, positions if ids else LENGTH)
 
     def unknown_words(self, prompts: Sequence[str]) -> list[str]:
         """Words of prompts that the text encoder's table lacks; they are left out in drawing."""
@@ -102,7 +142,7 @@ class Cascade:
         return sample(
             lambda x, t: self.c(x, t, with_prompt), noise, generator=generator,
             unconditional=lambda x, t: self.c(x, t, without), steps=sampling.steps_c, cfg=cfg,
-            shift=STAGE_C_SHIFT, target=self.target_c,
+            shift=STAGE_C_SHIFT, target=self._target(Part.STAGE_C),
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -115,7 +155,7 @@ class Cascade:
         semantic_map = self.b.semantic_map(semantic, height, width)
         latents = sample(
             lambda x, t: self.b(x, t, tokens, semantic_map), noise, generator=generator,
-            steps=sampling.steps_b, shift=STAGE_B_SHIFT, target=self.target_b,
+            steps=sampling.steps_b, shift=STAGE_B_SHIFT, target=self._target(Part.STAGE_B),
             step=SAMPLERS[sampling.sampler_b],
         )  # fmt: skip
         return self.a.decode(latents * STAGE_B_SCALE).clamp(0, 1)

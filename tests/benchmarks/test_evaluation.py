@@ -66,7 +66,7 @@ def test_the_table_has_a_line_for_each_row_measured(folder, capsys):
     assert lines[0].split() == [*ATTRIBUTES, "alignment", "all", "right"]
     assert lines[1].startswith("true pictures (the judge itself)")
     assert len(lines[1].split("itself)")[1].split()) == len(ATTRIBUTES) + 2
-    assert "1 + 1 steps, Stage B ddpm, 256x256 pixels" in lines[-1]
+    assert "1 + 1 steps, Stage B ddpm, 256x256 pixels" in lines[3]
 
 
 def test_the_table_prints_every_figure():
@@ -99,9 +99,9 @@ def test_a_row_that_there_is_not_is_named_with_those_there_are(folder, capsys):
     assert "no row's name holds 'cfg 7'; the rows are true pictures" in capsys.readouterr().err
 
 
-def test_a_missing_part_ends_in_a_sentence(tmp_path, capsys):
-    assert run(tmp_path) == 1
-    assert "stage_a.safetensors" in capsys.readouterr().err
+def test_a_missing_part_ends_in_a_sentence(folder, tmp_path, capsys):
+    assert small_cascade.main(["--weights", str(tmp_path), "--judges", str(folder), *QUICK]) == 1
+    assert "semantic_encoder.safetensors is not there; name a folder" in capsys.readouterr().err
 
 
 def test_latents_are_not_judged_by_the_judge_of_another_encoder(folder, tmp_path):
