@@ -145,12 +145,29 @@ def _accelerator(run: Run) -> Accelerator:
             f"a batch of {schedule.batch} does not split into {schedule.accumulate} parts for "
             f"{accelerator.num_processes} processes; make schedule.batch a multiple of {pieces}"
         )
-    if schedule.average and accelerator.distributed_type is DistributedType.FSDP:
+    if accelerator.distributed_type is DistributedType.FSDP:
+        check_sharding(schedule, accelerator.is_fsdp2)
+    return accelerator
+
+
+def check_sharding(schedule: Schedule, by_parameter: bool) -> None:
+    """Refuse what does not go together with weights that are sharded over processes.
+
+    Args:
+        schedule: of the run.
+        by_parameter: whether PyTorch's second FSDP shards them.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if schedule.average:
         raise ValueError(
             "the weights are sharded over the processes (FSDP), and their average would not follow them; "
             "set schedule.average to 0"
         )
-    return accelerator
+    if not by_parameter:
+        # The first wraps blocks, and the trunk no longer knows what kind they are.
+        raise ValueError("the weights are sharded by FSDP 1, which hides the blocks; set fsdp_version to 2")
 
 
 class _State:
@@ -262,14 +279,15 @@ class _State:
         return iter(self.accelerator.prepare(loader))
 
     def _take_step(self, micro_batches: Iterator[dict[str, Any]]) -> float:
-        # Dropout draws from torch's own source, which no batch owns.
-        torch.manual_seed(seed_of("step", self.schedule.seed, self.step, self.accelerator.process_index))
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.step, self.schedule)
         losses = []
-        for _ in range(self.schedule.accumulate):
+        for part in range(self.schedule.accumulate):
             batch = next(micro_batches)
+            # Dropout draws from torch's own source, as do loaders when they begin, hence after the batch.
+            place = (self.step, part, self.accelerator.process_index)
+            torch.manual_seed(seed_of("step", self.schedule.seed, *place))
             # Autocast is the network's own: what is only used, and the objective's arithmetic, stay in fp32.
             with self.accelerator.accumulate(self.network):
                 draws = Draws(self.schedule.seed, batch["position"], self.accelerator.device)

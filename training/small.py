@@ -75,7 +75,7 @@ def export(base: Path, folder: Path) -> dict[Part, int]:
             continue
         header = read_header(source)
         path = folder / source.name
-        weights = read_weights(source, part, header)
+        weights = read_weights(part, header)
         save(path, part, weights, layout=Layout.STABILITY, dtype=torch.bfloat16, metadata=header.metadata)
         sizes[part] = path.stat().st_size
     return sizes

@@ -7,11 +7,11 @@ A parent process imports everything and computes nothing; every child is forked 
 import json
 import os
 import resource
-import runpy
 import signal
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -82,7 +82,7 @@ def _environments(processes):
     ]
 
 
-def _become(job, environment):
+def _become(job, environment, main_of_training):
     os.environ.update(environment)
     stderr = os.open(job["stderr"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stderr, 2)
@@ -92,9 +92,9 @@ def _become(job, environment):
     sys.argv = ["training", *job["arguments"]]
     status = 1
     try:
-        runpy.run_module("comfyui_cascade.training", run_name="__main__", alter_sys=False)
-    except SystemExit as end:
-        status = end.code
+        status = main_of_training()
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
@@ -120,7 +120,7 @@ def main():
         for environment in job["environments"]:
             pids.append(os.fork())
             if pids[-1] == 0:
-                _become(job, environment)
+                _become(job, environment, __main__.main)
         _tell(pids[0])
         statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
         _tell(next(filter(None, statuses), 0))

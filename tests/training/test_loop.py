@@ -11,7 +11,7 @@ from comfyui_cascade.checkpoints.header import read_header
 from comfyui_cascade.checkpoints.identify import Part
 from comfyui_cascade.checkpoints.open import load_part
 from comfyui_cascade.checkpoints.recorded import Recorded
-from comfyui_cascade.training.loop import rate_at, sheet
+from comfyui_cascade.training.loop import check_sharding, rate_at, sheet
 from comfyui_cascade.training.settings import Schedule
 from PIL import Image
 from safetensors.torch import load_file
@@ -166,11 +166,22 @@ def test_runs_of_one_process_may_differ_in_precision(base, tmp_path):
     assert_equal(half, full, tolerance=5e-3)
 
 
+def test_sharded_weights_have_no_average_and_need_the_second_fsdp():
+    with pytest.raises(ValueError, match=r"sharded over the processes .* set schedule\.average to 0"):
+        check_sharding(Schedule(steps=1, batch=1, average=0.9), True)
+    with pytest.raises(ValueError, match="set fsdp_version to 2"):
+        check_sharding(Schedule(steps=1, batch=1, average=0.0), False)
+    check_sharding(Schedule(steps=1, batch=1, average=0.0), True)
+
+
 # Splitting a step ----------------------------------------------------------------------------------------
 
 TRAINED_ALIKE = [
     ("stage_c", {"objective": {"weight": "adaptive", "drop_image": 0.5}}),
-    ("stage_c", {"objective": {"stratified": True}, "data": {"ratios": [1.0, 2.0], "multiple": 32}}),
+    (
+        "stage_c",
+        {"objective": {"stratified": True}, "data": {"size": 128, "ratios": [1.0, 2.0], "multiple": 32}},
+    ),
     ("stage_b", {"objective": {"window_share": 0.5, "weight": "adaptive"}, "data": {"size": 128}}),
     ("stage_b", {"data": {"latent_cache": False, "size": 128}}),
 ]

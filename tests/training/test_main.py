@@ -30,7 +30,7 @@ def test_a_bad_recipe_is_one_line_of_error(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"part": "stage_d"}, "no part is called stage_d; the nearest name is stage_a"),
+        ({"part": "stage_d"}, "no part is called stage_d; the nearest name is stage_c"),
         ({"companions": {"text_encoder": "no.safetensors"}}, "no.safetensors is not there"),
         ({"network": {"channels": 4}}, "network (stage_c) lacks trunk; add it"),
         ({"data": {"picturebook": 0, "folder": "empty"}}, "holds no pictures"),
