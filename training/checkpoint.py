@@ -28,6 +28,7 @@ from .files import write_whole
 
 # What several processes hold in parts comes together on the CPU, and goes out in parts again.
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_EVERYWHERE = StateDictOptions(full_state_dict=True)
 PROGRESS = "progress.json"
 
 Snapshot = dict[str, dict[str, Tensor]]
@@ -41,7 +42,8 @@ def whole_weights(network: nn.Module) -> dict[str, Tensor]:
 
 def snapshot(network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> Snapshot:
     """All tensors that the next step depends on; every process has to ask for it."""
-    state = get_optimizer_state_dict(network, optimizer, options=_WHOLE)["state"]
+    # Of several processes only the first is given it.
+    state = get_optimizer_state_dict(network, optimizer, options=_WHOLE).get("state", {})
     files: Snapshot = {
         "network": whole_weights(network),
         "optimizer": {
@@ -116,7 +118,7 @@ def read(
     for key, value in load_file(place / "optimizer.safetensors").items():
         parameter, _, name = key.rpartition("/")
         state.setdefault(parameter, {})[name] = value
-    groups = get_optimizer_state_dict(network, optimizer, options=_WHOLE)["param_groups"]
+    groups = get_optimizer_state_dict(network, optimizer, options=_EVERYWHERE)["param_groups"]
     set_optimizer_state_dict(network, optimizer, {"state": state, "param_groups": groups}, options=_WHOLE)
     return progress
 
