@@ -589,7 +589,7 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _test(options: argparse.Namespace, step: Steps) -> int:
-    """Run every test, those on a real ComfyUI included; further arguments go to pytest."""
+    """Run every test on a real ComfyUI; --slow adds those of minutes and gigabytes, the rest is pytest's."""
     set_up(step)
     step("Run the tests")
     # The script and not -m: the root must stay off sys.path, where our nodes/ would hide ComfyUI's nodes.py.

@@ -22,10 +22,18 @@ def _import_this_checkout():
 _import_this_checkout()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
+    if not config.getoption("--slow"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
 
 
 def pytest_runtest_setup(item):

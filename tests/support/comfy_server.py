@@ -86,6 +86,18 @@ class ComfyServer:
         """Everything ComfyUI has printed so far."""
         return self._log.read_text(errors="replace")
 
+    def peak_memory(self) -> int:
+        """The most bytes that the server has had in memory; Linux alone tells."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+
+    def free(self):
+        """Have the server forget its models and results before the next prompt."""
+        body = json.dumps({"unload_models": True, "free_memory": True}).encode()
+        request = urllib.request.Request(self.url + "/free", body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=60).read()
+
     def object_info(self) -> dict[str, Any]:
         """Every node ComfyUI knows, by id."""
         return self._json("/object_info")
