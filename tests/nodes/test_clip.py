@@ -1,5 +1,8 @@
 """The text encoder on a CLIP socket, the image encoder on a CLIP_VISION socket."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import tiny_cascade
 import torch
@@ -38,27 +41,105 @@ def test_small_table_encodes_as_the_pure_encoder_does(comfy_nodes, tiny, pure):
         assert difference(ours, theirs) < HALF
 
 
-def test_full_table_encodes_as_the_hosts_own_class_does(comfy_nodes, tmp_path):
+@pytest.fixture(scope="module")
+def full_table(comfy_nodes, tmp_path_factory):
+    """A text encoder of CLIP's whole vocabulary: our CLIP, the host's own, and the folder of transformers."""
     import comfy.sd
+    import folder_paths
     from comfy.sdxl_clip import StableCascadeClipModel, StableCascadeTokenizer
     from comfy.supported_models_base import ClipTarget
     from comfyui_cascade.nodes import host
     from random_weights import randomise
 
-    config = pure_text.TextEncoderConfig(32, 2, 64, 2, 77, 49408, 32)
-    weights = randomise(pure_text.text_encoder(config)).state_dict()
-    path = tmp_path / "clip_g.safetensors"
-    save_file({k: v.contiguous() for k, v in weights.items()}, path, {"cascade.head_dim": "16"})
+    root = tmp_path_factory.mktemp("full_table")
+    network = randomise(pure_text.text_encoder(pure_text.TextEncoderConfig(32, 2, 64, 2, 77, 49408, 32)))
+    weights = network.state_dict()
+    save_file(
+        {k: v.contiguous() for k, v in weights.items()}, root / "g.safetensors", {"cascade.head_dim": "16"}
+    )
+    network.save_pretrained(root / "folder")
+    embeddings = Path(folder_paths.get_folder_paths("embeddings")[0])
+    embeddings.mkdir(parents=True, exist_ok=True)
+    save_file({"clip_g": torch.randn(3, 32)}, embeddings / "three.safetensors")
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
     theirs = comfy.sd.CLIP(
         ClipTarget(StableCascadeTokenizer, StableCascadeClipModel),
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
         state_dict=[dict(weights)],
         model_options={"clip_g_model_config": sizes},
     )
-    ours = host.load_text_encoder(path)
-    for text in ("a (photo:1.3) of an [astronaut] riding", "word " * 90):
-        for a, b in zip(encode(comfy_nodes, ours, text), encode(comfy_nodes, theirs, text), strict=True):
-            assert torch.equal(a, b)
+    # The host's own tokenizer knows the width of the released encoder alone.
+    theirs.tokenizer.clip_g.embedding_size = 32
+    ours = host.load_text_encoder(root / "g.safetensors")
+    return SimpleNamespace(ours=ours, theirs=theirs, folder=root / "folder", network=network)
+
+
+PROMPTS = {
+    "plain": "a photo of an astronaut riding a horse",
+    "empty": "",
+    "spaces": "   ",
+    "weighted": "a (photo:1.3) of an [astronaut] ((riding)) a (horse:0)",
+    "nested": "a (big (red:1.2) cat:0.8) with \\(real\\) parentheses",
+    "longer than a chunk": "word " * 90,
+    "exactly a chunk": "word " * 75,
+    "weighted over two chunks": "(word:1.4) " * 80,
+    "embedding": "a embedding:three cat, (embedding:three:1.5)",
+    "unknown embedding": "a embedding:nothing_here cat",
+    "signs of many alphabets": "Ünïcödé, 猫 и кот",
+}
+
+
+@pytest.mark.parametrize("text", PROMPTS.values(), ids=PROMPTS)
+def test_full_table_encodes_as_the_hosts_own_class_does(comfy_nodes, full_table, text):
+    for a, b in zip(
+        encode(comfy_nodes, full_table.ours, text), encode(comfy_nodes, full_table.theirs, text), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_embedding_takes_the_place_of_as_many_tokens(comfy_nodes, full_table):
+    (chunk,) = full_table.ours.tokenize("a embedding:three cat")["g"]
+    assert len(chunk) == 77
+    assert [isinstance(token, torch.Tensor) for token, _ in chunk[:7]] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_longer_prompt_is_its_chunks_one_after_the_other(comfy_nodes, full_table):
+    hidden, pooled = encode(comfy_nodes, full_table.ours, "word " * 75 + "cat")
+    first, first_pooled = encode(comfy_nodes, full_table.ours, "word " * 75)
+    second, _ = encode(comfy_nodes, full_table.ours, "cat")
+    assert difference(hidden, torch.cat([first, second], dim=1)) < 1e-5
+    assert difference(pooled, first_pooled) < 1e-5
+
+
+def test_weight_scales_the_distance_from_the_empty_prompt(comfy_nodes, full_table):
+    plain, empty, strong = (
+        encode(comfy_nodes, full_table.ours, text)[0] for text in ("a red cat", "", "a (red:1.5) cat")
+    )
+    expected = plain.clone()
+    expected[:, 2] = empty[:, 2] + 1.5 * (plain[:, 2] - empty[:, 2])
+    assert difference(strong, expected) < 1e-5
+
+
+@pytest.mark.parametrize("text", ["a photo of an astronaut", ""])
+def test_folder_of_transformers_encodes_as_transformers_does(comfy_nodes, full_table, text):
+    from comfyui_cascade.nodes import host
+
+    clip = host.load_text_encoder(full_table.folder, "fp32")
+    ids = [token for token, _ in clip.tokenize(text)["g"][0]]
+    mask = torch.ones(1, 77)
+    mask[:, ids.index(49407) + 1 :] = 0
+    expected = full_table.network(torch.tensor([ids]), attention_mask=mask, output_hidden_states=True)
+    hidden, pooled = encode(comfy_nodes, clip, text)
+    assert difference(hidden, expected.hidden_states[-1]) < 1e-5
+    assert difference(pooled, expected.text_embeds) < 1e-5
 
 
 def test_unknown_words_are_named_once_and_left_out(comfy_nodes, tiny, pure, said):

@@ -89,9 +89,10 @@ def test_stage_of_released_size_draws_what_the_hosts_own_draws(released, loader,
     ours, seconds = drawn(released, loader, file=file, weight_dtype="as in file")
     peak = released.peak_memory()
     theirs, their_seconds = drawn(released, "UNETLoader", unet_name=file, weight_dtype="default")
+    both = released.peak_memory()
     sys.stdout.write(
-        f"\n{stage}: ours {seconds:.0f} s, peak {peak / GIGABYTE:.1f} GB; ComfyUI's {their_seconds:.0f} s, peak "
-        f"of both {released.peak_memory() / GIGABYTE:.1f} GB; difference {difference(ours, theirs):.1e}\n"
+        f"\n{stage}: ours {seconds:.0f} s, peak {peak / GIGABYTE:.1f} GB; ComfyUI's {their_seconds:.0f} s, "
+        f"peak of both {both / GIGABYTE:.1f} GB; difference {difference(ours, theirs):.1e}\n"
     )
     assert ours.isfinite().all()
     assert difference(ours, theirs) < 1e-3
