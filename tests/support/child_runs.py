@@ -64,7 +64,7 @@ class Children:
     def close(self):
         """End the parent."""
         self._parent.stdin.close()
-        self._parent.wait(10)
+        self._parent.wait(60)
 
 
 def _environments(processes):

@@ -171,7 +171,7 @@ SURE = {"drop_text": 0.0, "drop_image": 0.0, "drop_semantic": 0.0, "weight": "co
         ("previewer", 150, 0.08, {}),
         ("text_encoder", 30, 0.01, {}),
         ("image_encoder", 40, 0.01, {}),
-        ("stage_b", 70, 0.05, {"objective": SURE | {"weight": "p2"}}),
+        ("stage_b", 200, 0.06, {"objective": SURE | {"weight": "p2"}}),
         ("stage_c", 60, 0.02, {"objective": SURE}),
     ],
     ids=["stage_a", "stage_a with a codebook", "semantic_encoder", "previewer", "text_encoder",
