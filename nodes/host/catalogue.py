@@ -9,7 +9,7 @@ import folder_paths
 from comfy_api.latest import ui
 
 from ... import weights as embedded
-from .files import SMALL
+from .files import PIPELINES, SMALL
 
 KINDS = (
     "checkpoints",
@@ -22,9 +22,6 @@ KINDS = (
     "embeddings",
 )
 """Model folders of the host that hold single files."""
-
-PIPELINES = "diffusers"
-"""The model folder that holds folders."""
 
 
 def every_file() -> list[str]:

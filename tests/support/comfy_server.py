@@ -86,6 +86,10 @@ class ComfyServer:
         """Everything ComfyUI has printed so far."""
         return self._log.read_text(errors="replace")
 
+    def forget_peak(self):
+        """Begin to count anew what ``peak_memory`` tells."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
     def peak_memory(self) -> int:
         """The most bytes that the server has had in memory; Linux alone tells."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
