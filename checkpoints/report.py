@@ -286,7 +286,8 @@ def _trunk(config: Any) -> str:
 
 _SIZES: dict[Part, Callable[[Any], str]] = {
     Part.STAGE_A: lambda c: (
-        f"{_plus(c.widths)} wide, codebook of {c.codebook_size or 'nothing'}, {c.channels} channels"
+        f"{_plus(c.widths)} wide, {f'codebook of {c.codebook_size}' if c.codebook_size else 'no codebook'}, "
+        f"{c.channels} channels"
     ),
     Part.STAGE_B: _trunk,
     Part.STAGE_C: _trunk,
