@@ -75,11 +75,10 @@ def drawn(server, loader, **widgets):
     server.forget_peak()
     start = time.monotonic()
     place = server.queue(graph.prompt())["outputs"][node.id]["latents"][0]
-    seconds = time.monotonic() - start
+    seconds, peak = time.monotonic() - start, server.peak_memory() / GIGABYTE
     server.free()
-    return load_file(server.base / "output" / place["subfolder"] / place["filename"])[
-        "latent_tensor"
-    ], seconds
+    path = server.base / "output" / place["subfolder"] / place["filename"]
+    return load_file(path)["latent_tensor"], seconds, peak
 
 
 @pytest.mark.parametrize(
