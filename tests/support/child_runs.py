@@ -4,6 +4,7 @@ A parent process imports everything and computes nothing; every child is forked 
 ``python -m comfyui_cascade.training`` would. Run as a script, this file is that parent.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -25,7 +26,8 @@ class Child:
 
     def kill(self):
         """SIGKILL, if it still runs."""
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     def wait(self):
         """Its exit status, negative after a signal, and what it said on stderr."""

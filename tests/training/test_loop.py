@@ -281,7 +281,7 @@ KILLED = [
 def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(part, changes, base, tmp_path, children):
     """SIGKILL, twice, while steps are taken or files written; then the same command until it ends."""
     changes = changes | {"log": {"checkpoint": 2, "every": 2}}
-    changes["schedule"] = changes.get("schedule", {}) | {"steps": 12}
+    changes["schedule"] = changes.get("schedule", {}) | {"steps": 40}
     recipe, rng = recipe_file(tmp_path, part, changes), random.Random(part)
     tiny_runs.run(part, base, tmp_path / "through", **changes)
     runs = runs_in(tmp_path, base)
@@ -301,7 +301,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(part, changes, base
     assert "going on from step" in said
     through, killed = (folder / f"{part}.safetensors" for folder in (tmp_path / "through", runs / "recipe"))
     assert through.read_bytes() == killed.read_bytes()
-    assert checkpoints(runs / "recipe")[-1] == "000000012"
+    assert checkpoints(runs / "recipe")[-1] == "000000040"
     assert not list((runs / "recipe").rglob("*.part"))
 
 
