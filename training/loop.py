@@ -51,7 +51,8 @@ class Run:
         settings: what to train and how.
         base: folder that the settings' paths are relative to.
         folder: where this run's checkpoints, log, samples and files go.
-        minutes: after which it stops for now, to go on another time; None for none.
+        minutes: of training, not of making caches, after which it stops for now, to go on another time;
+            None for none.
         device: "cpu", "cuda", or "auto" for the best there is.
         say: takes lines for the person who waits.
     """
@@ -111,7 +112,6 @@ def train(run: Run, task_of: Callable[[Workspace], Task]) -> Done:
     set_seed(schedule.seed)
     task = task_of(work)
     state = _State(run, task, accelerator)
-    start = time.monotonic()
     try:
         state.resume()
         # What was logged after the checkpoint that the run goes on from is logged again.
@@ -122,7 +122,7 @@ def train(run: Run, task_of: Callable[[Workspace], Task]) -> Done:
             tracker.finish()
     files = state.write_files()
     finished = state.step == schedule.steps
-    return Done(state.step, finished, (time.monotonic() - start) / 60, state.mean_loss, files)
+    return Done(state.step, finished, state.minutes, state.mean_loss, files)
 
 
 def _accelerator(run: Run) -> Accelerator:
@@ -192,6 +192,7 @@ class _State:
         self.network, self.optimizer = accelerator.prepare(task.network, optimizer)
         self.checkpoints = Checkpoints(run.folder / "checkpoints", self.settings.log.keep)
         self.step = 0
+        self.minutes = 0.0
         self.mean_loss: float | None = None
 
     @property
@@ -238,8 +239,8 @@ class _State:
 
     def train_on(self) -> None:
         """Take the steps that are left, or those that the time allows."""
-        start, total = time.monotonic(), self.schedule.steps
-        micro_batches = self._micro_batches()
+        total, micro_batches = self.schedule.steps, self._micro_batches()
+        start = time.monotonic()
         with tqdm(
             total=total, initial=self.step, desc=self.settings.part, unit="step", disable=not self.is_main,
             mininterval=0.5 if sys.stderr.isatty() else 20,
@@ -249,7 +250,8 @@ class _State:
                 self.mean_loss = loss if self.mean_loss is None else 0.98 * self.mean_loss + 0.02 * loss
                 bar.set_postfix(loss=f"{self.mean_loss:.4f}", refresh=False)
                 bar.update()
-                out_of_time = self._out_of_time(start)
+                self.minutes = (time.monotonic() - start) / 60
+                out_of_time = self._out_of_time()
                 self._keep_records(loss, last=out_of_time or self.step == total)
                 if out_of_time:
                     break
@@ -258,11 +260,11 @@ class _State:
                 f"{self.settings.part}: loss {self.mean_loss:.4f} after step {self.step} of {total}"
             )
 
-    def _out_of_time(self, start: float) -> bool:
+    def _out_of_time(self) -> bool:
         """Whether the time is over; processes agree on it, by the first whose clock says so."""
         if self.run.minutes is None:
             return False
-        over = time.monotonic() - start > self.run.minutes * 60
+        over = self.minutes > self.run.minutes
         return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.accelerator.device)))
 
     def _micro_batches(self) -> Iterator[dict[str, Any]]:
