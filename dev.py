@@ -8,6 +8,7 @@
     python3 dev.py weights lite --dir ~/ComfyUI
     python3 dev.py train small --minutes 5
     python3 dev.py eval small
+    python3 dev.py bench load
 
 The first run makes .venv and fetches a ComfyUI into .comfyui, both git-ignored and safe to delete.
 COMFYUI_PATH names another ComfyUI to use instead; it runs with .venv all the same.
@@ -60,6 +61,7 @@ VENV_BYTES = 8_000_000_000 if sys.platform == "linux" else 3_000_000_000  # torc
 PIP_DOES = r"^ *(?:Collecting|Downloading|Processing|Installing) .+"
 NO_NETWORK = r"Retrying \(Retry|NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|unreachable"
 SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
+BENCHES = ("load",)  # modules in benchmarks/
 RUN_SECONDS = 1800  # without a word from ComfyUI while a workflow runs
 
 
@@ -649,6 +651,17 @@ def _eval(options: argparse.Namespace, step: Steps) -> int:
     return _module("benchmarks.small_cascade", *options.rest)
 
 
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=BENCHES, help="what is measured")
+
+
+def _bench(options: argparse.Namespace, step: Steps) -> int:
+    """Measure and print a table; each benchmark says with --help what it takes, --json among it."""
+    with contextlib.redirect_stdout(sys.stderr):  # standard output may be wanted as JSON
+        set_up(step)
+    return _module(f"benchmarks.{options.what}", *options.rest)
+
+
 def _module(name: str, *arguments: str) -> int:
     """The exit status of a module of the pack, run in .venv; -P keeps the folder it is run from out."""
     command = [_venv_program("python"), "-P", "-m", f"comfyui_cascade.{name}", *arguments]
@@ -682,6 +695,7 @@ VERBS = {
     "weights": Verb(_weights, _weights_arguments),
     "train": Verb(_train, _what_arguments, takes_rest=True),
     "eval": Verb(_eval, _what_arguments, takes_rest=True),
+    "bench": Verb(_bench, _bench_arguments, takes_rest=True),
 }
 
 
