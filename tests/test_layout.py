@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = {"tests", "benchmarks", "build", "dist", "docs", "typings", "workflows"}
 
 STAGES = {"stage_a", "stage_b", "stage_c"}
-BELOW_NODES = STAGES | {"layers", "samplers", "latents", "conditioning", "checkpoints", "weights"}
+BELOW_NODES = STAGES | {
+    "adapters", "checkpoints", "conditioning", "latents", "layers", "samplers", "weights",
+}  # fmt: skip
 MAY_IMPORT = {  # package: those of ours it may import besides itself
     "layers": set(),
     "samplers": set(),
@@ -26,6 +28,7 @@ MAY_IMPORT = {  # package: those of ours it may import besides itself
     "stage_b": {"layers"},
     "stage_c": {"layers"},
     "conditioning": {"layers"},
+    "adapters": STAGES | {"checkpoints", "conditioning", "latents", "layers"},
     "checkpoints": STAGES | {"conditioning", "layers"},
     "cli": {"checkpoints"},
     "training": BELOW_NODES,
