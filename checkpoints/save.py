@@ -125,6 +125,24 @@ def save_all(
     _write(path, pieces, dtype, metadata)
 
 
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write any tensors under their own names; equal tensors and metadata give equal bytes.
+
+    Args:
+        path: see ``save``; folders on the way are made.
+        tensors: on any device.
+        metadata: the file's notes; ``format`` is added.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, {name: (Scaled(tensor),) for name, tensor in tensors.items()}, None, metadata or {})
+
+
 def _pieces(state: Mapping[str, Tensor], layout: Layout, dtype: torch.dtype | None) -> Pieces:
     """Weights under a layout's names, with eight-bit ones brought back to size unless kept as they are."""
     native = to_native(state)

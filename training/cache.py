@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from .files import write_whole
+from ..checkpoints.save import save_tensors
 
 ITEMS_PER_FILE = 512
 READ_AT_ONCE = 2**24
@@ -87,6 +87,6 @@ def cached(
             for i, item in zip(places, make(places), strict=True)
             for name, value in item.items()
         }
-        write_whole(tensors, path)
+        save_tensors(path, tensors)
         progress(places[-1] + 1)
     return Store(folder)

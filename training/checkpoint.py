@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from .files import write_whole
+from ..checkpoints.save import save_tensors
 
 # What several processes hold in parts comes together on the CPU, and goes out in parts again.
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -87,7 +87,7 @@ class Checkpoints:
         try:
             beside.mkdir(parents=True)
             for name, values in tensors.items():
-                write_whole(values, beside / f"{name}.safetensors")
+                save_tensors(beside / f"{name}.safetensors", values)
             (beside / PROGRESS).write_text(json.dumps({"step": step, **progress}))
             for file in beside.iterdir():
                 _flush(file)

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..checkpoints.save import save_tensors
 from .average import Average
 from .checkpoint import Checkpoints, read, snapshot, whole_weights
 from .draws import Draws, seed_of
 from .examples import Examples, collate
-from .files import write_whole
 from .order import Order
 from .parts import Task
 from .settings import Schedule, Settings
@@ -351,8 +351,8 @@ def write_files(task: Task, network: nn.Module, folder: Path, steps: int) -> dic
     written = {}
     for name, (module, metadata) in task.files(network).items():
         path = folder / f"{name}.safetensors"
-        entries = {"format": "pt", "cascade.version": "1", "cascade.part": name, "cascade.steps": str(steps)}
-        write_whole(module.state_dict(), path, {**metadata, **entries})
+        entries = {"cascade.version": "1", "cascade.part": name, "cascade.steps": str(steps)}
+        save_tensors(path, module.state_dict(), {**metadata, **entries})
         written[name] = path
     return written
 

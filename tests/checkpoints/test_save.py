@@ -5,12 +5,13 @@ import torch
 from comfyui_cascade.checkpoints.identify import Part
 from comfyui_cascade.checkpoints.layout import Layout, from_native, to_native
 from comfyui_cascade.checkpoints.open import load_part, pick
-from comfyui_cascade.checkpoints.save import PLACES, save, save_all
+from comfyui_cascade.checkpoints.save import PLACES, save, save_all, save_tensors
 from comfyui_cascade.weights import path as embedded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifests import manifest, meta_weights
 from random_sizes import parts
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -46,6 +47,16 @@ def small_weights(part):
 
 def stored(path, part):
     return pick(load_file(path), part)
+
+
+def test_any_tensors_and_notes_are_written_into_new_folders(tmp_path):
+    path = tmp_path / "new" / "file.safetensors"
+    save_tensors(path, {"a": torch.arange(6).view(2, 3).T, "b": torch.ones(2).requires_grad_()}, {"x": "y"})
+    with safe_open(path, "pt") as file:
+        assert torch.equal(file.get_tensor("a"), torch.arange(6).view(2, 3).T)
+        assert torch.equal(file.get_tensor("b"), torch.ones(2))
+        assert file.metadata() == {"x": "y", "format": "pt"}
+    assert [one.name for one in path.parent.iterdir()] == ["file.safetensors"]
 
 
 SHIPPED = [part for part in PLACES if embedded(part.value).is_file()]

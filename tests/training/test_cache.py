@@ -70,7 +70,7 @@ def test_a_full_disk_leaves_what_was_whole_and_teaches(tmp_path):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(OSError, match=r"could not be written .* free some space and run this again"):
+        with pytest.raises(OSError, match=r"`00001\.safetensors` could not be written .* free some space"):
             cached(folder, 8, make)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
