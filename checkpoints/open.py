@@ -161,6 +161,18 @@ def read_weights(part: Part, header: Header) -> dict[str, Tensor]:
     return to_native({short: weights[name] for name, short in names.items()})
 
 
+def read_all(header: Header) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint under the name it has there, as views of the mapped file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    weights: dict[str, Tensor] = {}
+    for place in sorted(set(header.places.values())):
+        weights |= _tensors(header, place, [name for name in header.tensors if header.places[name] == place])
+    return weights
+
+
 def read_cast(part: Part, header: Header, kept: Callable[[Tensor], torch.dtype]) -> dict[str, Tensor]:
     """The weights of one part in other precisions than the file's, under our names.
 
