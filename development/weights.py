@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .progress import Problem
+
 CHUNK = 1 << 20  # bytes read at once
 TIMEOUT = 60  # seconds without a byte before a connection counts as cut
 TRIES = 5  # in a row that bring nothing new
@@ -32,10 +34,6 @@ BUSY = (408, 429, 500, 502, 503, 504)  # answers that may be another one later
 LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself allows
 
 Say = Callable[[str], None]
-
-
-class Problem(Exception):
-    """What went wrong in one sentence: what was given, what was expected, what to do."""
 
 
 @dataclass(frozen=True)

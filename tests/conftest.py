@@ -9,17 +9,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _import_this_checkout():
-    """Make ``comfyui_cascade`` this checkout, whatever the environment has installed under that name."""
+def _import_from(folder, name):
+    """Make a package importable by its path, whatever the environment has installed under its name."""
     spec = importlib.util.spec_from_file_location(
-        "comfyui_cascade", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     module = importlib.util.module_from_spec(spec)
-    sys.modules["comfyui_cascade"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
 
 
-_import_this_checkout()
+_import_from(ROOT, "comfyui_cascade")
+_import_from(ROOT / "development", "development")
 
 
 def pytest_addoption(parser):

@@ -1,9 +1,12 @@
 """What dev.py puts into a workflow, what it installs, and what it says when something is wrong."""
 
+import argparse
 import hashlib
 import io
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -14,6 +17,11 @@ from comfy_host import ROOT
 from dev_script import dev
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from development import environment
+from development.progress import Problem, Steps
+from development.server import check_port, run_problem
+from development.workflow import find_node, set_widget, with_workflow
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,25 +46,25 @@ def _node(type, title=None, **widgets):
 
 def test_widget_after_a_seed_skips_what_happens_after_each_run():
     node = _sampler(1, "fixed", 20, 4.0)
-    dev.set_widget(node, "steps", 30)
+    set_widget(node, "steps", 30)
     assert node["widgets_values"] == [1, "fixed", 30, 4.0]
 
 
 def test_widget_after_a_seed_without_control_takes_the_next_value():
     node = _sampler(1, 20, 4.0)
-    dev.set_widget(node, "cfg", 2.0)
+    set_widget(node, "cfg", 2.0)
     assert node["widgets_values"] == [1, 20, 2.0]
 
 
 def test_seed_is_the_value_before_its_control():
     node = _sampler(1, "randomize", 20, 4.0)
-    dev.set_widget(node, "seed", 7)
+    set_widget(node, "seed", 7)
     assert node["widgets_values"] == [7, "randomize", 20, 4.0]
 
 
 def test_unknown_widget_is_named_in_the_problem():
-    with pytest.raises(dev.Problem, match="no widget 'height'"):
-        dev.set_widget(_sampler(1, "fixed", 20, 4.0), "height", 5)
+    with pytest.raises(Problem, match="no widget 'height'"):
+        set_widget(_sampler(1, "fixed", 20, 4.0), "height", 5)
 
 
 # Nodes by title and type
@@ -65,12 +73,12 @@ def test_unknown_widget_is_named_in_the_problem():
 def test_node_is_found_by_its_title_among_others_of_its_type():
     wanted = _node("CLIPTextEncode", "Negative prompt", text="fog")
     workflow = {"nodes": [_node("CLIPTextEncode", "Prompt", text="boat"), wanted]}
-    assert dev.find_node(workflow, title="Negative prompt") is wanted
+    assert find_node(workflow, title="Negative prompt") is wanted
 
 
 def test_missing_node_is_named_in_the_problem():
-    with pytest.raises(dev.Problem, match="no node with the type 'CascadeSampler'"):
-        dev.find_node({"nodes": []}, type="CascadeSampler")
+    with pytest.raises(Problem, match="no node with the type 'CascadeSampler'"):
+        find_node({"nodes": []}, type="CascadeSampler")
 
 
 def test_demo_puts_its_values_into_the_shipped_workflow(monkeypatch, tmp_path):
@@ -82,7 +90,7 @@ def test_demo_puts_its_values_into_the_shipped_workflow(monkeypatch, tmp_path):
     ]
     monkeypatch.setattr(dev, "WORKFLOW", tmp_path / "text_to_image.json")
     dev.WORKFLOW.write_text(json.dumps({"nodes": nodes}))
-    options = dev.argparse.Namespace(prompt="boat", negative=None, seed=9, width=None, height=128)
+    options = argparse.Namespace(prompt="boat", negative=None, seed=9, width=None, height=128)
     prompt, negative, sampler, latents = dev._read_workflow(options)["nodes"]
     assert prompt["widgets_values"] == ["boat"]
     assert negative["widgets_values"] == ["kept"]
@@ -95,12 +103,12 @@ def test_picture_carries_the_workflow_and_what_it_had_before():
     had.add_text("prompt", "{}")
     png = io.BytesIO()
     Image.new("RGB", (3, 2), "red").save(png, "PNG", pnginfo=had)
-    carrying = dev.with_workflow(png.getvalue(), {"nodes": [], "title": "\u00e9t\u00e9"})
+    carrying = with_workflow(png.getvalue(), {"nodes": [], "title": "\u00e9t\u00e9"})
     image = Image.open(io.BytesIO(carrying))
     assert image.size == (3, 2)
     assert json.loads(image.text["workflow"]) == {"nodes": [], "title": "\u00e9t\u00e9"}
     assert image.text["prompt"] == "{}"
-    assert dev.with_workflow(carrying, {"nodes": [1]}) == carrying
+    assert with_workflow(carrying, {"nodes": [1]}) == carrying
 
 
 # What is installed
@@ -108,16 +116,16 @@ def test_picture_carries_the_workflow_and_what_it_had_before():
 
 def test_pins_equal_to_comfyui_s_own_are_all_kept():
     ours = "torch==2.11.0\ncomfy-kitchen==0.2.26\n"
-    assert dev.constraints_for("torch\ncomfy-kitchen==0.2.26\nnumpy>=1.25\n", ours) == ours
+    assert environment.constraints_for("torch\ncomfy-kitchen==0.2.26\nnumpy>=1.25\n", ours) == ours
 
 
 def test_pins_that_comfyui_pins_otherwise_go_with_the_parts_of_those_packages():
     ours = "comfyui-workflow-templates==0.11.27\ncomfyui-workflow-templates-core==0.3.292\ntorch==2.11.0\n"
-    assert dev.constraints_for("comfyui_workflow_templates==0.1.95\n", ours) == "torch==2.11.0\n"
+    assert environment.constraints_for("comfyui_workflow_templates==0.1.95\n", ours) == "torch==2.11.0\n"
 
 
 def test_every_dependency_is_pinned():
-    pinned = dev._pins((ROOT / "constraints.txt").read_text())
+    pinned = environment._pins((ROOT / "constraints.txt").read_text())
     missing = [name for name in _dependencies() if name not in pinned]
     assert not missing, f"constraints.txt has no pin for {missing}: its first lines say how it is made"
 
@@ -131,7 +139,7 @@ def test_requirements_list_what_comfyui_does_not_bring():
 
 
 def _names(text):
-    return dev.re.findall(r"^([A-Za-z][\w.-]*)", text, dev.re.MULTILINE)
+    return re.findall(r"^([A-Za-z][\w.-]*)", text, re.MULTILINE)
 
 
 def _dependencies(extras=True):
@@ -139,7 +147,7 @@ def _dependencies(extras=True):
     lines = project["dependencies"]
     if extras:
         lines = lines + [line for extra in project["optional-dependencies"].values() for line in extra]
-    return [dev._normal(_names(line)[0]) for line in lines]
+    return [environment._normal(_names(line)[0]) for line in lines]
 
 
 # The ComfyUI archive
@@ -161,7 +169,7 @@ def test_unpacking_takes_one_folder_of_the_archive(tmp_path):
         ("p/vendor/ComfyUI/comfy/sd.py", tarfile.REGTYPE, b"x = 1\n"),
         ("p/setup.py", tarfile.REGTYPE, b"bad\n"),
     )
-    dev.unpack(archive, "p/vendor/ComfyUI/", tmp_path / "out")
+    environment.unpack(archive, "p/vendor/ComfyUI/", tmp_path / "out")
     files = [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
     assert [f.relative_to(tmp_path / "out").as_posix() for f in files] == ["comfy/sd.py"]
     assert files[0].read_bytes() == b"x = 1\n"
@@ -178,25 +186,25 @@ def test_unpacking_takes_one_folder_of_the_archive(tmp_path):
 )
 def test_unpacking_refuses_paths_and_links_out_of_the_folder(tmp_path, member):
     archive = _archive(tmp_path / "a.tar.gz", member)
-    with pytest.raises(dev.Problem, match="do not use this archive"):
-        dev.unpack(archive, "p/vendor/ComfyUI/", tmp_path / "out")
+    with pytest.raises(Problem, match="do not use this archive"):
+        environment.unpack(archive, "p/vendor/ComfyUI/", tmp_path / "out")
     assert not any(f.is_file() for f in (tmp_path / "out").rglob("*"))
 
 
 def test_archive_with_another_checksum_is_refused(monkeypatch, tmp_path):
     archive = tmp_path / "comfy.tar.gz"
-    monkeypatch.setattr(dev, "ARCHIVE", archive)
-    monkeypatch.setattr(dev, "_download_archive", lambda step: archive.write_bytes(b"something else"))
-    with pytest.raises(dev.Problem, match=hashlib.sha256(b"something else").hexdigest()):
-        dev._fetch_comfyui(dev.Steps())
+    monkeypatch.setattr(environment, "ARCHIVE", archive)
+    monkeypatch.setattr(environment, "_download_archive", lambda step: archive.write_bytes(b"something else"))
+    with pytest.raises(Problem, match=hashlib.sha256(b"something else").hexdigest()):
+        environment._fetch_comfyui(Steps())
 
 
 # Mounting
 
 
 def _mount(monkeypatch, tmp_path):
-    monkeypatch.setattr(dev, "BASE", tmp_path / "base")
-    dev._mount()
+    monkeypatch.setattr(environment, "BASE", tmp_path / "base")
+    environment.mount()
     return tmp_path / "base"
 
 
@@ -209,7 +217,7 @@ def test_mounting_again_keeps_settings_that_were_changed(monkeypatch, tmp_path):
     settings = _mount(monkeypatch, tmp_path) / "user" / "default" / "comfy.settings.json"
     assert json.loads(settings.read_text()) == {"Comfy.TutorialCompleted": True}
     settings.write_text("{}")
-    dev._mount()
+    environment.mount()
     assert settings.read_text() == "{}"
 
 
@@ -242,7 +250,7 @@ def test_mounting_copies_where_links_are_not_allowed(monkeypatch, tmp_path):
     ],
 )
 def test_pip_failures_become_a_sentence(output, sentence):
-    problem = dev.pip_problem(output)
+    problem = environment.pip_problem(output)
     assert sentence in problem
     assert "\n" not in problem
 
@@ -250,21 +258,20 @@ def test_pip_failures_become_a_sentence(output, sentence):
 def test_run_problem_names_every_node_that_was_refused():
     findings = [{"node_id": "3", "field": "steps", "message": "500 is above 100"}]
     assert (
-        dev.run_problem({"message": "bad", "details": {"errors": findings}})
-        == "node 3, steps: 500 is above 100."
+        run_problem({"message": "bad", "details": {"errors": findings}}) == "node 3, steps: 500 is above 100."
     )
     assert (
-        dev.run_problem({"message": "Sampler (node 3): no noise\n", "details": None})
+        run_problem({"message": "Sampler (node 3): no noise\n", "details": None})
         == "Sampler (node 3): no noise."
     )
 
 
 def test_port_in_use_is_a_problem():
-    with dev.socket.socket() as taken:
+    with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(dev.Problem, match="--port"):
-            dev._check_port(taken.getsockname()[1])
+        with pytest.raises(Problem, match="--port"):
+            check_port(taken.getsockname()[1])
 
 
 def _run(*arguments, **environment):
@@ -280,7 +287,7 @@ def test_comfyui_path_without_comfyui_is_one_line_on_stderr(tmp_path):
 
 
 def test_python_that_is_too_old_is_told_so(monkeypatch, capsys):
-    monkeypatch.setattr(dev.sys, "version_info", (3, 9, 1))
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
     assert dev.main(["check"]) == 1
     assert "3.10 is needed" in capsys.readouterr().err
 

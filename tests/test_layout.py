@@ -13,7 +13,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-OUTSIDE = {"tests", "benchmarks", "build", "dist", "docs", "typings", "workflows"}
+OUTSIDE = {"tests", "benchmarks", "build", "development", "dist", "docs", "typings", "workflows"}
 
 STAGES = {"stage_a", "stage_b", "stage_c"}
 BELOW_NODES = STAGES | {

@@ -18,7 +18,8 @@ from file_server import FileServer
 from manifests import manifest
 from safetensors.torch import save
 
-weights = dev._development("weights")
+from development import weights
+
 TABLE = weights.Catalogue.read(ROOT / "weights" / "official.json")
 CONTENT = bytes(range(256)) * 5000
 """1.3 MB: more than one read."""

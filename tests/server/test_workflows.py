@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 from comfy_host import ROOT
-from dev_script import dev
+
+from development.workflow import find_node, set_widget
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PACK_NODES = re.compile(r"^Cascade")
@@ -25,7 +26,7 @@ def changed(workflow, title, widget, value):
     """A copy of a workflow with one widget set, found by the node's title or type."""
     workflow = copy.deepcopy(workflow)
     key = "title" if any(node.get("title") == title for node in workflow["nodes"]) else "type"
-    dev.set_widget(dev.find_node(workflow, **{key: title}), widget, value)
+    set_widget(find_node(workflow, **{key: title}), widget, value)
     return workflow
 
 
