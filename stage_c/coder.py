@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -48,10 +48,7 @@ class SemanticEncoderConfig:
     @property
     def downscale(self) -> int:
         """Pixels of the encoder's input to one latent cell, along one side."""
-        ratio = self.stem_stride
-        for stage in self.stages:
-            ratio *= stage.stride
-        return ratio
+        return downscale_of(self.stages, self.stem_stride)
 
     @classmethod
     def from_shapes(cls, shapes: Shapes, metadata: Mapping[str, str] | None = None) -> SemanticEncoderConfig:
@@ -67,20 +64,61 @@ class SemanticEncoderConfig:
         """
         if "backbone.0.0.weight" not in shapes or "mapper.0.weight" not in shapes:
             raise ValueError("no backbone and mapper in the file, so it is no semantic encoder")
-        count = max(int(key.split(".")[1]) for key in shapes if key.startswith("backbone.")) - 1
-        recorded = (metadata or {}).get("cascade.strides")
-        strides = tuple(json.loads(recorded)) if recorded else RELEASED_STRIDES
-        if len(strides) != count + 1:
-            raise ValueError(
-                f"the semantic encoder has {count} stages and a stem, but {len(strides)} strides are known; "
-                "the file's metadata must say cascade.strides"
-            )
+        stages, stem_stride = read_stages(shapes, metadata, "the semantic encoder")
         return cls(
-            stages=tuple(_read_stage(shapes, i, strides[i]) for i in range(1, count + 1)),
+            stages=stages,
             c_last=shapes["mapper.0.weight"][1],
             channels=shapes["mapper.0.weight"][0],
-            stem_stride=strides[0],
+            stem_stride=stem_stride,
         )
+
+
+def downscale_of(stages: Sequence[EncoderStage], stem_stride: int) -> int:
+    """Pixels of the input to one cell of the output of an EfficientNet, along one side."""
+    ratio = stem_stride
+    for stage in stages:
+        ratio *= stage.stride
+    return ratio
+
+
+def read_stages(
+    shapes: Shapes, metadata: Mapping[str, str] | None, what: str
+) -> tuple[tuple[EncoderStage, ...], int]:
+    """The stages of the EfficientNet under ``backbone.``, and the stride of its stem.
+
+    Args:
+        shapes, metadata: see ``SemanticEncoderConfig.from_shapes``.
+        what: how to call the network in errors.
+
+    Raises:
+        ValueError: the strides do not fit the stages.
+    """
+    count = max(int(key.split(".")[1]) for key in shapes if key.startswith("backbone.")) - 1
+    recorded = (metadata or {}).get("cascade.strides")
+    strides = tuple(json.loads(recorded)) if recorded else RELEASED_STRIDES
+    if len(strides) != count + 1:
+        raise ValueError(
+            f"{what} has {count} stages and a stem, but {len(strides)} strides are known; "
+            "the file's metadata must say cascade.strides"
+        )
+    return tuple(_read_stage(shapes, i, strides[i]) for i in range(1, count + 1)), strides[0]
+
+
+def efficientnet(stages: Sequence[EncoderStage], stem_stride: int, c_last: int) -> nn.Sequential:
+    """The convolutions of an EfficientNet: stem, stages and a last one to ``c_last`` channels."""
+    blocks = [
+        (FusedMBConvConfig if s.fused else MBConvConfig)(
+            s.expand_ratio, s.kernel_size, s.stride, s.c_in, s.c_out, s.depth
+        )
+        for s in stages
+    ]
+    # Random depth is a matter of pre-training; at 0 the trunk is what it is in evaluation mode.
+    trunk = EfficientNet(
+        blocks, 0.0, stochastic_depth_prob=0.0, last_channel=c_last,
+        norm_layer=partial(nn.BatchNorm2d, eps=1e-3), num_classes=1,
+    )  # fmt: skip
+    trunk.features[0][0].stride = (stem_stride,) * 2
+    return trunk.features
 
 
 def _read_stage(shapes: Shapes, index: int, stride: int) -> EncoderStage:
@@ -110,19 +148,7 @@ class SemanticEncoder(nn.Module):
     def __init__(self, config: SemanticEncoderConfig):
         super().__init__()
         self.config = config
-        blocks = [
-            (FusedMBConvConfig if s.fused else MBConvConfig)(
-                s.expand_ratio, s.kernel_size, s.stride, s.c_in, s.c_out, s.depth
-            )
-            for s in config.stages
-        ]
-        # Random depth is a matter of pre-training; at 0 the trunk is what it is in evaluation mode.
-        trunk = EfficientNet(
-            blocks, 0.0, stochastic_depth_prob=0.0, last_channel=config.c_last,
-            norm_layer=partial(nn.BatchNorm2d, eps=1e-3), num_classes=1,
-        )  # fmt: skip
-        self.backbone = trunk.features
-        self.backbone[0][0].stride = (config.stem_stride,) * 2
+        self.backbone = efficientnet(config.stages, config.stem_stride, config.c_last)
         self.mapper = nn.Sequential(
             nn.Conv2d(config.c_last, config.channels, 1, bias=False),
             nn.BatchNorm2d(config.channels, affine=False),
