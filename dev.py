@@ -9,6 +9,7 @@
     python3 dev.py train small --minutes 5
     python3 dev.py eval small
     python3 dev.py bench load
+    python3 dev.py pictures
 
 The first run makes .venv and fetches a ComfyUI into .comfyui, both git-ignored and safe to delete.
 COMFYUI_PATH names another ComfyUI to use instead; it runs with .venv all the same.
@@ -25,9 +26,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,12 +42,13 @@ def _make_importable(package: str) -> None:
 
 _make_importable("development")
 
-from development.environment import BASE, ROOT, WORK, set_up, venv_program
+from development.environment import BASE, ROOT, set_up, venv_program
 from development.progress import Problem, Steps
 from development.server import Comfy, check_port, free_port
-from development.workflow import find_node, set_widget, with_workflow
+from development.workflow import find_node, set_widget
 
 WORKFLOW = ROOT / "workflows" / "text_to_image.json"
+FOR_ONE_RUN = ("--disable-api-nodes", "--database-url", "sqlite:///:memory:")
 BENCHES = ("load",)  # modules in benchmarks/
 
 
@@ -70,21 +70,22 @@ def _demo(options: argparse.Namespace, step: Steps) -> int:
     if out.is_dir() or not out.parent.is_dir():
         raise Problem(f"--out is {options.out}: give the path of a PNG file in a folder that exists.")
     tree = set_up(step)
-    with tempfile.TemporaryDirectory(dir=WORK, prefix="demo-") as folder:
-        file = Path(folder) / WORKFLOW.name
-        file.write_text(json.dumps(workflow), encoding="utf-8")
-        with Comfy(
-            tree, free_port(), step, ("--disable-api-nodes", "--database-url", "sqlite:///:memory:")
-        ) as comfy:
-            step(f"Run {WORKFLOW.relative_to(ROOT)}")
-            pictures = [address for address in comfy.run(file) if ".png" in address]
-            if not pictures:
-                raise Problem(f"{WORKFLOW} ran and saved no picture: it needs a Save Image node.")
-            with urllib.request.urlopen(pictures[-1]) as answer:
-                out.write_bytes(with_workflow(answer.read(), workflow))
-            step("Stop ComfyUI")
+    with Comfy(tree, free_port(), step, FOR_ONE_RUN) as comfy:
+        step(f"Run {WORKFLOW.relative_to(ROOT)}")
+        out.write_bytes(comfy.draw(workflow))
+        step("Stop ComfyUI")
     step.say("Done")
     print(out)
+    return 0
+
+
+def _pictures(_: argparse.Namespace, step: Steps) -> int:
+    """Draw the pictures of README.md and the workflows' thumbnails anew."""
+    from development import pictures
+
+    with Comfy(set_up(step), free_port(), step, FOR_ONE_RUN) as comfy:
+        pictures.draw_all(comfy, step)
+    step("Done")
     return 0
 
 
@@ -214,6 +215,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb(_demo, _demo_arguments),
+    "pictures": Verb(_pictures),
     "serve": Verb(_serve, _serve_arguments),
     "test": Verb(_test, takes_rest=True),
     "check": Verb(_check),

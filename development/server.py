@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import tempfile
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 from .environment import BASE, VENV, WORK, read_log, venv_program
 from .progress import Problem, Steps
+from .workflow import with_workflow
 
 RUN_SECONDS = 1800
 """Without a word from ComfyUI while a workflow runs."""
@@ -59,6 +61,17 @@ class Comfy:
                 f"ComfyUI could not run the workflow: {run_problem(answer['error'])} Its log is {self.log}."
             )
         return answer["data"]["outputs"]
+
+    def draw(self, workflow: dict[str, Any]) -> bytes:
+        """Run a workflow; returns the last PNG that it saved, with the workflow in it."""
+        with tempfile.TemporaryDirectory(dir=WORK, prefix="draw-") as folder:
+            file = Path(folder) / "workflow.json"
+            file.write_text(json.dumps(workflow), encoding="utf-8")
+            pictures = [address for address in self.run(file) if ".png" in address]
+        if not pictures:
+            raise Problem("The workflow ran and saved no picture: it needs a Save Image node.")
+        with urllib.request.urlopen(pictures[-1]) as answer:
+            return with_workflow(answer.read(), workflow)
 
     def listens(self) -> bool:
         """Whether the server is still there, however busy."""

@@ -14,13 +14,19 @@ SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 
 def find_node(workflow: dict[str, Any], **wanted: str) -> dict[str, Any]:
     """The first node of a UI-format workflow whose fields (``type``, ``title``) have these values."""
-    for node in workflow["nodes"]:
-        if all(node.get(field) == value for field, value in wanted.items()):
-            return node
+    for node in find_nodes(workflow, **wanted):
+        return node
     asked = " and ".join(f"{field} {value!r}" for field, value in wanted.items())
     raise Problem(
         f"The workflow has no node with the {asked}: add it, or restore the workflow file from git."
     )
+
+
+def find_nodes(workflow: dict[str, Any], **wanted: str) -> list[dict[str, Any]]:
+    """All such nodes."""
+    return [
+        node for node in workflow["nodes"] if all(node.get(field) == value for field, value in wanted.items())
+    ]
 
 
 def set_widget(node: dict[str, Any], name: str, value: object) -> None:
