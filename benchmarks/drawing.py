@@ -16,14 +16,14 @@ from comfyui_cascade.conditioning.text import LENGTH, Tokens, encode
 from comfyui_cascade.latents.geometry import stage_b_size, stage_c_size
 from comfyui_cascade.samplers.sample import sample
 from comfyui_cascade.samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
-from comfyui_cascade.samplers.steps import Step, ddim, ddpm
+from comfyui_cascade.samplers.solvers import SOLVERS, Solver
 from comfyui_cascade.samplers.target import TARGETS, Target
 from comfyui_cascade.stage_a.model import STAGE_B_SCALE
 from comfyui_cascade.training import picturebook
 from comfyui_cascade.training.workspace import encoder_input
 from torch import Tensor, nn
 
-SAMPLERS: dict[str, Step] = {"ddpm": ddpm, "ddim": ddim}
+SAMPLERS: dict[str, Solver] = {"ddpm": SOLVERS["DDPM"], "ddim": SOLVERS["DDIM"]}
 
 STAGE_B_SEED = 1 << 32
 """Added to a seed for Stage B's noise."""
@@ -156,7 +156,7 @@ class Cascade:
         latents = sample(
             lambda x, t: self.b(x, t, tokens, semantic_map), noise, generator=generator,
             steps=sampling.steps_b, shift=STAGE_B_SHIFT, target=self._target(Part.STAGE_B),
-            step=SAMPLERS[sampling.sampler_b],
+            solver=SAMPLERS[sampling.sampler_b],
         )  # fmt: skip
         return self.a.decode(latents * STAGE_B_SCALE).clamp(0, 1)
 

@@ -1,20 +1,21 @@
 """The sampling loop: from noise to a clean latent.
 
-This is the loop of tests, training previews and scripts. In ComfyUI its own samplers run, with the same
-numbers: ``ddpm`` there is ``ddpm`` here.
+This is the loop of tests, training previews and scripts. In ComfyUI its own loop runs the same solvers, with
+the same numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from .guidance import guide, rescale
-from .schedule import alpha_sigma, spaced_logsnr, time_of_logsnr
-from .steps import Step, ddpm, draw
+from .schedule import alpha_sigma, logsnr_of_sigma, time_of_logsnr
+from .solvers import SOLVERS, Solver
+from .spacing import Spacing, cosine
+from .steps import draw
 from .target import Target, from_noise
 
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -33,7 +34,8 @@ def sample(
     shift: float = 1.0,
     start: float = 1.0,
     target: Target = from_noise,
-    step: Step = ddpm,
+    solver: Solver = SOLVERS["DDPM"],
+    spacing: Spacing = cosine,
     callback: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Denoise latents.
@@ -49,7 +51,8 @@ def sample(
         shift: of the schedule; 2 for Stage C, 1 for Stage B.
         start: time of ``x``.
         target: what the networks predict.
-        step: how to get from one noise level to the next.
+        solver: how to get from one noise level to the next; see ``solvers.SOLVERS``.
+        spacing: where the noise levels lie; see ``spacing.SPACINGS``.
         callback: called with the number of the step and the clean estimate.
 
     Returns:
@@ -57,18 +60,22 @@ def sample(
 
     Source: Stability ``gdf/__init__.py``, ``GDF.sample``.
     """
-    levels = spaced_logsnr(steps, shift, start).to(x.device)
-    clean = x
-    for i, (now, then) in enumerate(pairwise(levels)):
-        t = time_of_logsnr(now).expand(x.shape[0])
-        alpha, sigma_vp = alpha_sigma(now)
-        clean, noise = target(network(x, t).float(), x, alpha, sigma_vp)
-        if unconditional is not None and cfg != 1:
-            _, without = target(unconditional(x, t).float(), x, alpha, sigma_vp)
-            guided = guide(noise, without, cfg)
-            noise = rescale(guided, noise, rho) if rho else guided
-            clean = (x - sigma_vp * noise) / alpha
-        x = step(clean, noise, now, then, draw(x, generator))
+    sigmas = spacing(steps, shift, start, 0.0).to(x.device)
+    first, _ = alpha_sigma(logsnr_of_sigma(sigmas[0]))
+
+    def denoise(unscaled: Tensor, sigma: Tensor) -> Tensor:
+        logsnr = logsnr_of_sigma(sigma)
+        alpha, sigma_vp = alpha_sigma(logsnr)
+        noisy, t = alpha * unscaled, time_of_logsnr(logsnr).expand(len(unscaled))
+        clean, noise = target(network(noisy, t).float(), noisy, alpha, sigma_vp)
+        if unconditional is None or cfg == 1:
+            return clean
+        _, without = target(unconditional(noisy, t).float(), noisy, alpha, sigma_vp)
+        guided = guide(noise, without, cfg)
+        return unscaled - sigma * (rescale(guided, noise, rho) if rho else guided)
+
+    def told(i: int, sigma: Tensor, unscaled: Tensor, clean: Tensor) -> None:
         if callback:
             callback(i, clean)
-    return clean
+
+    return solver(denoise, x / first, sigmas, lambda: draw(x, generator), told)

@@ -95,3 +95,31 @@ def add_noise(clean: Tensor, noise: Tensor, logsnr: Tensor) -> Tensor:
     """``alpha * clean + sigma_vp * noise``; ``logsnr`` is a scalar or ``b``."""
     alpha, sigma_vp = (f.to(clean).view(-1, *[1] * (clean.ndim - 1)) for f in alpha_sigma(logsnr))
     return alpha * clean + sigma_vp * noise
+
+
+def schedule_time(logsnr: Tensor, shift: float = 1.0) -> Tensor:
+    """The inverse of ``logsnr_of_time``: the time of the sampler, at which guidance is turned on and off.
+
+    The ends of the clamped range are 1 and 0.
+    """
+    edge = torch.logit(logsnr.new_tensor(MAX_VARIANCE, dtype=torch.float32)) - 1e-3
+    t = time_of_logsnr(logsnr.float() + 2 * math.log(shift))
+    return torch.where(logsnr <= -edge, 1.0, torch.where(logsnr >= edge, 0.0, t))
+
+
+def shift_of_size(shift: float, cells: tuple[int, int], trained: float) -> float:
+    """The shift for latents of another size than in training: noise grows with the side.
+
+    Neighbouring cells of a larger picture say the same more often, so that the same noise hides less of it.
+
+    Args:
+        shift: that suits ``trained`` x ``trained`` cells.
+        cells: of the latents, along both sides.
+        trained: cells along a side.
+
+    Source: Hoogeboom et al. 2023, "Simple diffusion", equation 4.
+
+    >>> shift_of_size(2.0, (48, 48), 24)
+    4.0
+    """
+    return shift * math.sqrt(cells[0] * cells[1]) / trained

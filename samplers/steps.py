@@ -7,6 +7,7 @@ Source: Stability ``gdf/samplers.py``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,6 +22,11 @@ def _ddim(clean: Tensor, noise: Tensor, now: Tensor, then: Tensor, fresh: Tensor
     next_alpha, next_sigma = alpha_sigma(then)
     spread = eta * (next_sigma / sigma_vp) * (1 - alpha**2 / next_alpha**2).clamp(min=0).sqrt()
     return next_alpha * clean + (next_sigma**2 - spread**2).clamp(min=0).sqrt() * noise + spread * fresh
+
+
+def with_eta(eta: float) -> Step:
+    """DDIM with a share of the posterior's fresh noise, in [0, 1]; Song et al. 2021, equation 16."""
+    return partial(_ddim, eta=eta)
 
 
 def ddim(clean: Tensor, noise: Tensor, now: Tensor, then: Tensor, fresh: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import tiny_cascade
 import torch
 from comfyui_cascade.samplers.sample import sample
 from comfyui_cascade.samplers.schedule import sigma_of_logsnr, spaced_logsnr
-from comfyui_cascade.samplers.steps import ddim
+from comfyui_cascade.samplers.solvers import SOLVERS
 from comfyui_cascade.samplers.target import from_velocity
 from random_weights import difference
 from tiny_cascade import unit
@@ -113,7 +113,7 @@ def test_velocity_file_samples_as_the_pure_loop_does(part, prompts, tmp_path, co
         steps=5,
         shift=shift,
         target=from_velocity,
-        step=ddim,
+        solver=SOLVERS["DDIM"],
     )
     sigmas = torch.cat([sigma_of_logsnr(spaced_logsnr(5, shift))[:-1], torch.zeros(1)])
     positive = with_prior(prompts.positive, prior)

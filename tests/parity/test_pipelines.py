@@ -11,8 +11,7 @@ from comfyui_cascade.checkpoints.layout import Layout
 from comfyui_cascade.checkpoints.open import load_part
 from comfyui_cascade.conditioning.text import END_ID, LENGTH, encode
 from comfyui_cascade.samplers.sample import sample
-from comfyui_cascade.samplers.schedule import logsnr_of_time
-from comfyui_cascade.samplers.steps import ddpm
+from comfyui_cascade.samplers.solvers import SOLVERS
 from diffusers import DDPMWuerstchenScheduler, StableCascadeDecoderPipeline, StableCascadePriorPipeline
 from diffusers.models.unets.unet_stable_cascade import StableCascadeUNet
 from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
@@ -112,16 +111,6 @@ def encoded(ours, saved, text):
     return encode(ours[Part.TEXT_ENCODER], ids, END_ID)
 
 
-class Last:
-    """Steps like diffusers', whose last one adds no noise and is what its pipelines return."""
-
-    def __call__(self, clean, noise, now, then, fresh):
-        if then >= logsnr_of_time(torch.zeros(())):
-            fresh = torch.zeros_like(fresh)
-        self.latents = ddpm(clean, noise, now, then, fresh)
-        return self.latents
-
-
 def told(network):
     """diffusers tells its networks a time of 1 where Stability's schedule ends at 0.9936."""
     return lambda x, t: network(x, torch.where(t > 0.993, 1.0, t))
@@ -140,18 +129,18 @@ def test_prior_pipeline_draws_the_same_latents(saved, ours, cfg):
         PROMPT, negative_prompt=NEGATIVE, height=256, width=384, num_inference_steps=6, guidance_scale=cfg,
         generator=torch.Generator().manual_seed(3),
     ).image_embeddings  # fmt: skip
-    network, last = ours[Part.STAGE_C], Last()
+    network = ours[Part.STAGE_C]
     bound = []
     for text in (PROMPT, NEGATIVE):
         hidden, pooled = encoded(ours, saved, text)
         tokens = network.tokens(hidden, pooled, torch.zeros(1, 1, 24))
         bound.append(told(lambda x, t, tokens=tokens: network(x, t, tokens)))
     generator = torch.Generator().manual_seed(3)
-    sample(
+    drawn = sample(
         bound[0], torch.randn(expected.shape, generator=generator), generator=generator,
-        unconditional=bound[1], steps=6, cfg=cfg, step=last,
+        unconditional=bound[1], steps=6, cfg=cfg, solver=SOLVERS["DDPM of diffusers"],
     )  # fmt: skip
-    assert difference(last.latents, expected) < TOLERANCE
+    assert difference(drawn, expected) < TOLERANCE
 
 
 @pytest.mark.parametrize("cfg", [1.0, 2.0])
@@ -164,20 +153,20 @@ def test_decoder_pipeline_draws_the_same_latents_and_picture(saved, ours, cfg):
         ).images
         for kind in ("latent", "pt")
     )
-    network, last = ours[Part.STAGE_B], Last()
+    network = ours[Part.STAGE_B]
     bound = []
     for text, semantic in ((PROMPT, prior), (NEGATIVE, torch.zeros_like(prior))):
         tokens = network.tokens(encoded(ours, saved, text)[1])
         cells = network.semantic_map(semantic, *expected.shape[-2:])
         bound.append(told(lambda x, t, tokens=tokens, cells=cells: network(x, t, tokens, cells)))
     generator = torch.Generator().manual_seed(2)
-    sample(
+    drawn = sample(
         bound[0], torch.randn(expected.shape, generator=generator), generator=generator,
-        unconditional=bound[1], steps=5, cfg=cfg, step=last,
+        unconditional=bound[1], steps=5, cfg=cfg, solver=SOLVERS["DDPM of diffusers"],
     )  # fmt: skip
-    assert difference(last.latents, expected) < TOLERANCE
-    drawn = ours[Part.STAGE_A].decode(SCALE * last.latents).clamp(0, 1)
-    assert difference(drawn, picture) < TOLERANCE
+    assert difference(drawn, expected) < TOLERANCE
+    decoded = ours[Part.STAGE_A].decode(SCALE * drawn).clamp(0, 1)
+    assert difference(decoded, picture) < TOLERANCE
 
 
 def inputs(stage, network):

@@ -13,7 +13,8 @@ from comfyui_cascade.samplers.schedule import (
     spaced_logsnr,
     time_of_logsnr,
 )
-from comfyui_cascade.samplers.steps import STEPS, ddim, ddpm, draw, lcm
+from comfyui_cascade.samplers.solvers import SOLVERS
+from comfyui_cascade.samplers.steps import ddim, ddpm, draw, lcm
 from comfyui_cascade.samplers.target import TARGETS, from_noise
 
 SHAPE = (2, 4, 6, 5)
@@ -76,15 +77,15 @@ def test_lcm_forgets_the_noise_it_was_given():
     assert torch.equal(lcm(clean, noises[0], now, then, fresh), lcm(clean, noises[1], now, then, fresh))
 
 
-@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_right_predictions_arrive_at_the_clean_latent(step):
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_right_predictions_arrive_at_the_clean_latent(solver):
     clean = torch.randn(SHAPE, generator=seeded(5))
 
     def network(x, t):
         alpha, sigma_vp = alpha_sigma(logsnr_of_time(t[:1]))
         return (x - alpha * clean) / sigma_vp
 
-    result = sample(network, draw(clean, seeded()), generator=seeded(1), steps=8, step=step)
+    result = sample(network, draw(clean, seeded()), generator=seeded(1), steps=8, solver=solver)
     torch.testing.assert_close(result, clean, rtol=1e-2, atol=1e-2)
 
 
@@ -166,24 +167,27 @@ def test_schedule_equals_the_hosts(host_sampling, shift, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("step", "host_sampler"),
+    ("solver", "host_sampler"),
     [
-        ("ddpm", "sample_ddpm"),
-        ("ddpm", "sample_euler_ancestral"),
-        ("ddim", "sample_euler"),
-        ("lcm", "sample_lcm"),
+        ("DDPM", "sample_ddpm"),
+        ("DDPM", "sample_euler_ancestral"),
+        ("DDIM", "sample_euler"),
+        ("LCM", "sample_lcm"),
+        ("DPM++ 2M", "sample_res_multistep"),
+        ("Heun", "sample_exp_heun_2_x0"),
     ],
 )
 @pytest.mark.parametrize("shift", [1.0, 2.0])
-def test_run_equals_the_hosts_sampler(host_sampling, step, host_sampler, shift):
+def test_run_equals_the_hosts_sampler(host_sampling, solver, host_sampler, shift):
     from comfy.k_diffusion import sampling as samplers
 
     levels = spaced_logsnr(12, shift)
     x, generator = draw(torch.empty(SHAPE), seeded()), seeded(1)
-    ours = sample(toy_network, x, generator=seeded(1), steps=12, shift=shift, step=STEPS[step])
+    ours = sample(toy_network, x, generator=seeded(1), steps=12, shift=shift, solver=SOLVERS[solver])
     # The host ends at sigma 0, where the latent is the clean estimate that ours returns.
     sigmas = torch.cat([sigma_of_logsnr(levels)[:-1], torch.zeros(1)])
-    noise = {} if step == "ddim" else {"noise_sampler": lambda *_: draw(x, generator)}
+    random = {"DDPM", "LCM"}
+    noise = {"noise_sampler": lambda *_: draw(x, generator)} if solver in random else {}
     start = x / alpha_sigma(levels[0])[0]
     theirs = getattr(samplers, host_sampler)(HostModel(host_sampling), start, sigmas, disable=True, **noise)
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
