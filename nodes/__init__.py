@@ -4,6 +4,7 @@ from .checkpoint import CascadeLoadCheckpoint, CascadeLoadPipeline
 from .condition import CascadeDecoderConditioning
 from .example import CascadeExamplePicture
 from .host import ComfyExtension, io
+from .image import CascadeFitImage, CascadeMaskLatents
 from .inspect import CascadeIdentify
 from .latent import CascadeEmptyLatents, CascadeEncodeImage, CascadePreviewLatent
 from .load import (
@@ -32,6 +33,8 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeEmptyLatents,
     CascadeEncodeImage,
     CascadePreviewLatent,
+    CascadeFitImage,
+    CascadeMaskLatents,
     CascadeDecoderConditioning,
     CascadeSampler,
 ]

@@ -20,6 +20,10 @@ OWNERS = {STAGE_C_CHANNELS: "Stage C", STAGE_AB_CHANNELS: "Stage A and B"}
 """Whose latents have this many channels."""
 
 
+SAME_PROPORTIONS = 1.25
+"""A mask and a picture that differ by more are of two pictures; a mask of few pixels rounds coarsely."""
+
+
 def _owner(channels: int) -> str:
     return f", as those of {OWNERS[channels]} have" if channels in OWNERS else ""
 
@@ -159,6 +163,17 @@ def same_picture(stage_b: Tensor, stage_c: Tensor) -> None:
             f"Stage B's latents of {_size(stage_b)} cells and Stage C's of {_size(stage_c)} are not of "
             "one picture, because their proportions differ: take both from the same Empty Latents "
             "(Cascade)"
+        )
+
+
+def tell_proportions(mask: Tensor, size: tuple[int, int], what: str, say: Callable[[str], None]) -> None:
+    """Say so where a mask has other proportions than what it is for; it is stretched, as the host does it."""
+    height, width = mask.shape[-2:]
+    stretch = (width / height) / (size[0] / size[1])
+    if max(stretch, 1 / stretch) > SAME_PROPORTIONS and mask.min() < mask.max():
+        say(
+            f"the mask is {width}x{height} and {what} {size[0]}x{size[1]}, so it is stretched; a mask made "
+            "on this picture fits as it is"
         )
 
 

@@ -29,6 +29,11 @@ NODES = {
     "CascadeExamplePicture": (["picture"], ["IMAGE"]),
     "CascadeEncodeImage": (["image", "semantic_encoder", "compression", "stage_a"], ["LATENT", "LATENT"]),
     "CascadePreviewLatent": (["stage_c", "semantic_encoder"], ["IMAGE"]),
+    "CascadeFitImage": (
+        ["image", "way", "width", "height", "place", "multiple", "fill", "mask"],
+        ["IMAGE", "MASK", "INT", "INT", "STRING"],
+    ),
+    "CascadeMaskLatents": (["stage_c", "stage_b", "mask", "feather"], ["LATENT", "LATENT", "MASK"]),
     "CascadeDecoderConditioning": (["conditioning", "stage_c"], ["CONDITIONING"]),
     "CascadeSampler": (
         [
