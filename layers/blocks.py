@@ -6,10 +6,13 @@ Source: Stability ``modules/common.py``; attention is split into q, k and v as C
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from .channels_last import layer_norm, on_channels_first
+from .hooks import NO_HOOKS, Hooks, Place, Projected, Sources, around
 from .ops import Operations
 
 
@@ -107,8 +110,17 @@ class Attention(nn.Module):
         self.to_v = ops.Linear(width, width)
         self.out_proj = ops.Linear(width, width)
 
-    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
-        return self.out_proj(self.attention(self.to_q(q), self.to_k(kv), self.to_v(kv), self.heads))
+    def forward(self, sources: Sources, k: Tensor, v: Tensor, cells: int, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Attend from the queries' source to keys and values, of which the first ``cells`` are cells."""
+        projected = Projected(
+            sources.place, sources.grid, self.to_q(sources.q), self.to_k(k), self.to_v(v), cells, self.heads,
+            self.attention,
+        )  # fmt: skip
+        return self.out_proj(around(hooks.attention, _attend)(projected))
+
+
+def _attend(call: Projected) -> Tensor:
+    return call.attend(call.q, call.k, call.v, call.heads)
 
 
 class AttnBlock(nn.Module):
@@ -118,15 +130,24 @@ class AttnBlock(nn.Module):
     they are the tokens alone. There is no mask and no positional encoding.
     """
 
-    def __init__(self, width: int, c_cond: int, heads: int, self_attn: bool, ops: Operations):
+    def __init__(self, width: int, c_cond: int, heads: int, self_attn: bool, place: Place, ops: Operations):
         super().__init__()
         self.self_attn = self_attn
+        self.place = place
         self.attention = nn.ModuleDict({"attn": Attention(width, heads, ops)})
         self.kv_mapper = nn.Sequential(nn.SiLU(), ops.Linear(c_cond, width))
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tokens: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         cells = layer_norm(x).flatten(1, 2)  # b (h w) c
-        kv = self.kv_mapper(tokens)
-        if self.self_attn:
-            kv = torch.cat([cells, kv], dim=1)
-        return x + self.attention["attn"](cells, kv).view_as(x)
+        height, width = x.shape[1:3]
+        sources = Sources(self.place, (height, width), cells, cells, cells, tokens, tokens)
+        return x + around(hooks.blocks, partial(self._attend, hooks))(sources).view_as(x)
+
+    def _attend(self, hooks: Hooks, s: Sources) -> Tensor:
+        k = self._joined(s.k, s.k_tokens)
+        v = k if s.v is s.k and s.v_tokens is s.k_tokens else self._joined(s.v, s.v_tokens)
+        return self.attention["attn"](s, k, v, s.k.shape[1] if self.self_attn else 0, hooks)
+
+    def _joined(self, cells: Tensor, tokens: Tensor) -> Tensor:
+        mapped = self.kv_mapper(tokens)
+        return torch.cat([cells, mapped], dim=1) if self.self_attn else mapped

@@ -1,22 +1,24 @@
 """The body of Stage B and Stage C: levels of blocks on the way down, the same on the way up.
 
 Both stages are this trunk between different inputs and the same kind of head. The functions here build
-module lists under the key names of the released files and walk them; they are no module themselves, so
-that those names stay at the top of each network.
+module lists under the key names of the released files; they are no module themselves, so that those names
+stay at the top of each network. ``walk.py`` runs them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .blocks import AttnBlock, FeedForwardBlock, ResBlock, TimestepBlock
-from .channels_last import layer_norm, on_channels_first, resize, to_channels_last
+from .channels_last import layer_norm, on_channels_first
+from .hooks import Place, Side
 from .ops import Operations
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -212,7 +214,9 @@ def _upscaler(i: int, config: TrunkConfig, ops: Operations) -> nn.Module:
     return Normalised(Pointwise(resize_before, ops.Conv2d(c_in, c_out, 1)))
 
 
-def _block(kind: str, level: Level, c_skip: int, config: TrunkConfig, ops: Operations) -> nn.Module:
+def _block(
+    kind: str, level: Level, c_skip: int, place: Place, config: TrunkConfig, ops: Operations
+) -> nn.Module:
     match kind:
         case "C":
             return ResBlock(level.width, c_skip, config.kernel_size, ops)
@@ -220,15 +224,28 @@ def _block(kind: str, level: Level, c_skip: int, config: TrunkConfig, ops: Opera
             return TimestepBlock(level.width, config.c_r, config.t_conds, ops)
         case "A":
             heads = level.width // config.head_width
-            return AttnBlock(level.width, config.c_cond, heads, config.self_attn, ops)
+            return AttnBlock(level.width, config.c_cond, heads, config.self_attn, place, ops)
         case _:
             return FeedForwardBlock(level.width, ops)
 
 
-def _blocks(level: Level, config: TrunkConfig, ops: Operations) -> nn.ModuleList:
-    kinds = level.unit * level.depth
+def _blocks(level: Level, side: Side, first: int, config: TrunkConfig, ops: Operations) -> nn.ModuleList:
     return nn.ModuleList(
-        _block(k, level, level.c_skip if i == 0 else 0, config, ops) for i, k in enumerate(kinds)
+        _block(kind, level, level.c_skip if i == 0 == j else 0, Place(side, first + i), config, ops)
+        for i in range(level.depth)
+        for j, kind in enumerate(level.unit)
+    )
+
+
+def first_units(levels: Sequence[Level]) -> list[int]:
+    """Number of the first unit of each level on its side."""
+    return list(accumulate((level.depth for level in levels[:-1]), initial=0))
+
+
+def _side(side: Side, levels: Sequence[Level], config: TrunkConfig, ops: Operations) -> nn.ModuleList:
+    return nn.ModuleList(
+        _blocks(level, side, first, config, ops)
+        for level, first in zip(levels, first_units(levels), strict=True)
     )
 
 
@@ -238,78 +255,9 @@ def _repeat_mappers(level: Level, ops: Operations) -> nn.ModuleList:
 
 def add_trunk(network: nn.Module, config: TrunkConfig, ops: Operations) -> None:
     """Give a network the module lists of its trunk, under the key names of the released files."""
-    network.down_blocks = nn.ModuleList(_blocks(level, config, ops) for level in config.down)
+    network.down_blocks = _side("down", config.down, config, ops)
     network.down_downscalers = nn.ModuleList(_downscaler(i, config, ops) for i in range(len(config.down)))
     network.down_repeat_mappers = nn.ModuleList(_repeat_mappers(level, ops) for level in config.down)
-    network.up_blocks = nn.ModuleList(_blocks(level, config, ops) for level in config.up)
+    network.up_blocks = _side("up", config.up, config, ops)
     network.up_upscalers = nn.ModuleList(_upscaler(i, config, ops) for i in range(len(config.up)))
     network.up_repeat_mappers = nn.ModuleList(_repeat_mappers(level, ops) for level in config.up)
-
-
-Residuals = Iterator[Tensor | None]
-"""What a ControlNet adds before each residual block, in the order in which the blocks run; ``b c h w``."""
-
-
-def _run_level(
-    blocks: nn.ModuleList,
-    mappers: nn.ModuleList,
-    x: Tensor,
-    embedding: Tensor,
-    tokens: Tensor,
-    skip: Tensor | None,
-    residuals: Residuals,
-) -> Tensor:
-    for repeat in range(len(mappers) + 1):
-        if repeat > 0:
-            x = on_channels_first(mappers[repeat - 1], x)
-        pending = skip  # every run of the list gives the skip to its first block
-        if pending is not None:
-            x = resize(x, *pending.shape[1:3])
-        for block in blocks:
-            if isinstance(block, ResBlock):
-                residual = next(residuals, None)
-                if residual is not None:
-                    x = x + resize(to_channels_last(residual), *x.shape[1:3]).to(x.dtype)
-                x = block(x, pending)
-            elif isinstance(block, TimestepBlock):
-                x = block(x, embedding)
-            elif isinstance(block, AttnBlock):
-                x = block(x, tokens)
-            else:
-                x = block(x)
-            pending = None
-    return x
-
-
-def run_trunk(
-    network: nn.Module, x: Tensor, embedding: Tensor, tokens: Tensor, control: Sequence[Tensor | None] = ()
-) -> Tensor:
-    """Walk the levels down and up again.
-
-    Each level's output on the way down is the skip of the level of the same resolution on the way up;
-    the coarsest takes none.
-
-    Args:
-        network: one that ``add_trunk`` was called on.
-        x: ``b h w c`` at the width of the finest level.
-        embedding: of the time, ``b (1 + t_conds) * c_r``.
-        tokens: conditioning, ``b n c_cond``.
-        control: what to add before each residual block, in running order, None for nothing; each
-            ``b c h w`` of any size. Blocks beyond its end get nothing.
-
-    Returns:
-        ``b h w c``.
-    """
-    residuals = iter(control)
-    skips: list[Tensor | None] = []
-    for blocks, scaler, mappers in zip(
-        network.down_blocks, network.down_downscalers, network.down_repeat_mappers, strict=True
-    ):
-        x = _run_level(blocks, mappers, scaler(x), embedding, tokens, None, residuals)
-        skips.append(x)
-    skips[-1] = None
-    for blocks, scaler, mappers in zip(
-        network.up_blocks, network.up_upscalers, network.up_repeat_mappers, strict=True
-    ):
-        x = scaler(_run_level(blocks, mappers, x, embedding, tokens, skips.pop(), residuals))
-    return x

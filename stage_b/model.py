@@ -18,8 +18,10 @@ from torch.nn import functional
 
 from ..layers.channels_last import layer_norm, on_channels_first, resize, to_channels_first, to_channels_last
 from ..layers.embed import time_embedding
+from ..layers.hooks import NO_HOOKS, Hooks
 from ..layers.ops import TORCH, Operations
-from ..layers.trunk import RELEASED_HEAD_WIDTH, Shapes, TrunkConfig, add_trunk, run_trunk
+from ..layers.trunk import RELEASED_HEAD_WIDTH, Shapes, TrunkConfig, add_trunk
+from ..layers.walk import run_trunk
 
 RELEASED_PATCH_SIZE = 2
 """Cells along a side that the input convolution sees as one; shapes do not tell."""
@@ -126,7 +128,9 @@ class StageB(nn.Module):
         pixels = semantic.new_zeros(1, 1, 1, self.config.c_pixels)
         return mapped + layer_norm(on_channels_first(self.pixels_mapper, pixels))
 
-    def forward(self, x: Tensor, t: Tensor, tokens: Tensor, semantic_map: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, tokens: Tensor, semantic_map: Tensor, hooks: Hooks = NO_HOOKS
+    ) -> Tensor:
         """Predict the noise in ``x``, or its velocity if the network was trained for that.
 
         Args:
@@ -134,6 +138,7 @@ class StageB(nn.Module):
             t: time in [0, 1] of the unshifted cosine schedule at the noise level of ``x``, ``b``, fp32.
             tokens: from ``tokens``.
             semantic_map: from ``semantic_map``.
+            hooks: see ``layers.walk.run_trunk``.
 
         Returns:
             The prediction, same shape as ``x``.
@@ -141,6 +146,6 @@ class StageB(nn.Module):
         trunk = self.config.trunk
         embedding = time_embedding(t, trunk.c_r, len(trunk.t_conds), x.dtype)
         h = layer_norm(to_channels_last(self.embedding(x))) + semantic_map
-        h = run_trunk(self, h, embedding, tokens)
+        h = run_trunk(self, h, embedding, tokens, hooks=hooks)
         h = on_channels_first(self.clf[1], layer_norm(h))
         return functional.pixel_shuffle(to_channels_first(h), self.config.patch_size)

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from ..layers.channels_last import layer_norm, on_channels_first, to_channels_first, to_channels_last
 from ..layers.embed import time_embedding
+from ..layers.hooks import NO_HOOKS, Hooks
 from ..layers.ops import TORCH, Operations
-from ..layers.trunk import RELEASED_HEAD_WIDTH, Shapes, TrunkConfig, add_trunk, run_trunk
+from ..layers.trunk import RELEASED_HEAD_WIDTH, Shapes, TrunkConfig, add_trunk
+from ..layers.walk import run_trunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,10 @@ class StageC(nn.Module):
         # Place 0 is the norm's, which has no parameters.
         self.clf = nn.Sequential(nn.Identity(), ops.Conv2d(trunk.up[-1].width, config.channels, 1))
 
+    def text_tokens(self, text: Tensor) -> Tensor:
+        """The part of ``tokens`` that stands for the text, ``b n c_text`` → ``b n c_cond``."""
+        return layer_norm(self.clip_txt_mapper(text))
+
     def tokens(self, text: Tensor, pooled: Tensor, image: Tensor) -> Tensor:
         """The prompt as conditioning tokens; does not depend on the noise level.
 
@@ -103,14 +109,21 @@ class StageC(nn.Module):
         ]
         return layer_norm(torch.cat(parts, dim=1))
 
-    def forward(self, x: Tensor, t: Tensor, tokens: Tensor, control: Sequence[Tensor | None] = ()) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        tokens: Tensor,
+        control: Sequence[Tensor | None] = (),
+        hooks: Hooks = NO_HOOKS,
+    ) -> Tensor:
         """Predict the noise in ``x``, or its velocity if the network was trained for that.
 
         Args:
             x: noisy latents of unit variance, ``b c h w``, any size.
             t: time in [0, 1] of the unshifted cosine schedule at the noise level of ``x``, ``b``, fp32.
             tokens: from ``tokens``.
-            control: see ``layers.trunk.run_trunk``.
+            control, hooks: see ``layers.walk.run_trunk``.
 
         Returns:
             The prediction, same shape as ``x``.
@@ -118,5 +131,5 @@ class StageC(nn.Module):
         trunk = self.config.trunk
         embedding = time_embedding(t, trunk.c_r, len(trunk.t_conds), x.dtype)
         h = layer_norm(to_channels_last(self.embedding[1](x)))
-        h = run_trunk(self, h, embedding, tokens, control)
+        h = run_trunk(self, h, embedding, tokens, control, hooks)
         return to_channels_first(on_channels_first(self.clf[1], layer_norm(h)))

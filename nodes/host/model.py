@@ -129,7 +129,8 @@ class CascadeC(_Cascade, StableCascade_C):
         text = check.text(kwargs.get("cross_attn"), config.c_text)
         image = _image_prompts(kwargs.get("unclip_conditioning"), config.c_image)
         tokens = self._once(self.diffusion_model.tokens, kwargs["device"], text, pooled, image)
-        return {"tokens": CONDRegular(tokens)}
+        text = comfy.utils.repeat_to_batch_size(text.to(tokens), len(tokens))
+        return {"tokens": CONDRegular(tokens), "text": CONDRegular(text)}
 
 
 def _image_prompts(entries: list[dict] | None, c_image: int) -> Tensor:

@@ -20,9 +20,7 @@ from ...layers.half import half_attention, half_linear
 from ...layers.ops import Operations
 from ...stage_b import StageB
 from ...stage_c import StageC
-
-Options = Mapping[str, Any]
-"""The host's ``transformer_options``: what a sampling run tells its networks and the patches in them."""
+from .patches import Options, Prompt, hooks_of
 
 
 class HostAttention:
@@ -101,7 +99,7 @@ class _HostNetwork(nn.Module):
             x, timestep: see ``StageC.forward``.
             context: not used; the prompt is in the conditions.
             control: of ControlNets.
-            transformer_options: see ``Options``.
+            transformer_options: see ``patches.Options``.
             conditions: what ``extra_conds`` of the host's model made.
         """
         options = transformer_options or {}
@@ -113,21 +111,38 @@ class _HostNetwork(nn.Module):
         self, x: Tensor, t: Tensor, context: None, control: Any, options: Options, **conditions: Tensor
     ) -> Tensor:
         self.host_attention.options = options
-        return self.predict(x, t, control, **conditions)
+        return self.predict(x, t, control, options, **conditions)
 
 
 class HostStageC(_HostNetwork, StageC):
     """Stage C as the host calls it."""
 
-    def predict(self, x: Tensor, t: Tensor, control: Mapping[str, list] | None, *, tokens: Tensor) -> Tensor:
-        """See ``StageC.forward``; the host's networks pop the ``input`` list of ControlNets from its end."""
+    def predict(
+        self,
+        x: Tensor,
+        t: Tensor,
+        control: Mapping[str, list] | None,
+        options: Options,
+        *,
+        tokens: Tensor,
+        text: Tensor | None = None,
+    ) -> Tensor:
+        """See ``StageC.forward``; the host's networks pop the ``input`` list of ControlNets from its end.
+
+        ``text`` is what the first tokens were made of, for packs that change the prompt inside the network.
+        """
         residuals = tuple(reversed((control or {}).get("input", ())))
-        return StageC.forward(self, x, t, tokens, residuals)
+        prompt = None if text is None else Prompt(text, self.text_tokens)
+        hooks = hooks_of(options, list(x.shape), self.config.trunk.head_width, prompt)
+        return StageC.forward(self, x, t, tokens, residuals, hooks)
 
 
 class HostStageB(_HostNetwork, StageB):
     """Stage B as the host calls it."""
 
-    def predict(self, x: Tensor, t: Tensor, control: Any, *, tokens: Tensor, semantic_map: Tensor) -> Tensor:
-        """See ``StageB.forward``. No ControlNet steers Stage B."""
-        return StageB.forward(self, x, t, tokens, semantic_map)
+    def predict(
+        self, x: Tensor, t: Tensor, control: Any, options: Options, *, tokens: Tensor, semantic_map: Tensor
+    ) -> Tensor:
+        """See ``StageB.forward``. No ControlNet steers Stage B, and it is given no text."""
+        hooks = hooks_of(options, list(x.shape), self.config.trunk.head_width)
+        return StageB.forward(self, x, t, tokens, semantic_map, hooks)
