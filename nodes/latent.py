@@ -95,7 +95,7 @@ class CascadeEmptyLatents(io.ComfyNode):
             check.tell_compression(compression, trained, say)
         return io.NodeOutput(
             _empty(batch_size, check.STAGE_C_CHANNELS, stage_c_size(width, height, compression or trained)),
-            _empty_stage_b(batch_size, width, height),
+            empty_stage_b(batch_size, width, height),
         )
 
 
@@ -103,7 +103,8 @@ def _empty(batch: int, channels: int, size: tuple[int, int]) -> dict[str, Any]:
     return {"samples": torch.zeros(batch, channels, size[1], size[0])}
 
 
-def _empty_stage_b(batch: int, width: int, height: int) -> dict[str, Any]:
+def empty_stage_b(batch: int, width: int, height: int) -> dict[str, Any]:
+    """Zeros for Stage B, for pictures of a size in pixels."""
     # Declared as the host's own empty latents do: wired into another model, they are resized to fit.
     latents = _empty(batch, check.STAGE_AB_CHANNELS, stage_b_size(width, height))
     return latents | {"downscale_ratio_spacial": STAGE_B_COMPRESSION}
@@ -148,14 +149,14 @@ class CascadeEncodeImage(io.ComfyNode):
             check.tell_compression(compression, trained, say)
         batch, height, width, _ = image.shape
         cells = stage_c_size(width, height, compression or trained)
-        stage_c = {"samples": _encode(semantic_encoder, image, cells)}
+        stage_c = {"samples": encode_cells(semantic_encoder, image, cells)}
         if stage_a is None:
-            return io.NodeOutput(stage_c, _empty_stage_b(batch, width, height))
+            return io.NodeOutput(stage_c, empty_stage_b(batch, width, height))
         check.vae_channels(stage_a, check.STAGE_AB_CHANNELS, "stage_a", "Load Stage A (Cascade)")
-        return io.NodeOutput(stage_c, {"samples": _encode(stage_a, image, stage_b_size(width, height))})
+        return io.NodeOutput(stage_c, {"samples": encode_cells(stage_a, image, stage_b_size(width, height))})
 
 
-def _encode(vae: Any, image: Tensor, cells: tuple[int, int]) -> Tensor:
+def encode_cells(vae: Any, image: Tensor, cells: tuple[int, int]) -> Tensor:
     """Latents of ``b h w c`` pictures with a given number of cells, ``(w, h)``."""
     ratio = vae.spacial_compression_encode()
     pixels = image[..., :3].movedim(-1, 1).float()
