@@ -244,9 +244,13 @@ class ImageEncoderTask(Task):
         }
 
     def losses(self, network: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        pixels = preprocess(to_images(batch["picture"]), self.network.encoder.config.image_size)
+        encoder = self.network.encoder
+        size = encoder.config.image_size
+        pixels = preprocess(to_images(batch["picture"]), size, encoder.mean, encoder.std)
         return network(pixels, batch["answers"])
 
     def files(self, network: nn.Module) -> Files:
-        metadata = self.recorded(head_dim=head_width(network.encoder))
-        return {Part.IMAGE_ENCODER.value: (network.encoder, metadata)}
+        encoder = network.encoder
+        seen = {"image_mean": list(encoder.mean), "image_std": list(encoder.std)}
+        metadata = self.recorded(head_dim=head_width(encoder), **seen)
+        return {Part.IMAGE_ENCODER.value: (encoder, metadata)}

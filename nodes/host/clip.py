@@ -189,6 +189,8 @@ def load_image_encoder(path: str | Path) -> Any:
             "image_size": config.image_size,
             "patch_size": config.patch_size,
             "projection_dim": config.channels,
+            "image_mean": list(config.mean),
+            "image_std": list(config.std),
         }
     )
     vision.load_sd(dict(contents.weights))

@@ -59,3 +59,24 @@ def test_preprocessing_equals_transformers_up_to_rounding():
     arrays = [(image.movedim(0, -1).numpy() * 255).round().astype(numpy.uint8) for image in images]
     theirs = processor(arrays, return_tensors="pt")["pixel_values"]
     assert (preprocess(images, 28) - theirs).abs().mean() < 1 / 255 / 0.26
+
+
+def test_file_may_say_how_pictures_are_standardised(ours):
+    entries = {
+        "cascade.head_dim": "16",
+        "cascade.image_mean": "[0.5, 0.25, 0]",
+        "cascade.image_std": "[1, 2, 4]",
+    }
+    config = ImageEncoderConfig.from_shapes(shapes(ours.state_dict()), entries)
+    assert (config.mean, config.std) == ((0.5, 0.25, 0.0), (1.0, 2.0, 4.0))
+    network, images = image_encoder(config), pictures(28, 28)
+    assert (network.mean, network.std) == (config.mean, config.std)
+    changed = (images - torch.tensor(config.mean).view(3, 1, 1)) / torch.tensor(config.std).view(3, 1, 1)
+    assert torch.allclose(preprocess(images, 28, config.mean, config.std), changed, atol=1e-6)
+
+
+def test_standardisation_that_makes_no_sense_is_told(ours):
+    with pytest.raises(ValueError, match="image_std = 'none', and a list of three numbers was expected"):
+        ImageEncoderConfig.from_shapes(
+            shapes(ours.state_dict()), {"cascade.head_dim": "16", "cascade.image_std": "none"}
+        )
