@@ -33,6 +33,7 @@ class Part(str, Enum):
     IMAGE_ENCODER = "image_encoder"
     CONTROLNET = "controlnet"
     LORA = "lora"
+    IMAGE_ADAPTER = "image_adapter"
     ALL_IN_ONE_B = "all_in_one_stage_b"
     ALL_IN_ONE_C = "all_in_one_stage_c"
     EMBEDDING = "embedding"
@@ -65,6 +66,7 @@ NAMES = {
     Part.IMAGE_ENCODER: "a CLIP image encoder",
     Part.CONTROLNET: "a Stage C ControlNet",
     Part.LORA: "a LoRA",
+    Part.IMAGE_ADAPTER: "an image adapter for Stage C",
     Part.ALL_IN_ONE_B: "an all-in-one Stage B checkpoint",
     Part.ALL_IN_ONE_C: "an all-in-one Stage C checkpoint",
     Part.EMBEDDING: "a textual-inversion embedding",
@@ -96,6 +98,7 @@ LOADERS = {
     Part.SEMANTIC_ENCODER: "Load Semantic Encoder (Cascade)",
     Part.CONTROLNET: "ComfyUI's Load ControlNet Model",
     Part.LORA: "a LoRA node on a Stage C that is loaded already",
+    Part.IMAGE_ADAPTER: "Load Image Adapter (Cascade)",
     Part.EMBEDDING: "models/embeddings, and embedding:name in a prompt",
     Part.ALL_IN_ONE_B: "Load Stage B (Cascade)",
     Part.ALL_IN_ONE_C: "Load Stage C (Cascade)",
@@ -122,6 +125,7 @@ _SIGNS: tuple[tuple[Part, tuple[str, ...]], ...] = (
     (Part.CONTROLNET, ("backbone.0.weight", "projections.0.0.weight")),
     (Part.SEMANTIC_ENCODER, ("backbone.0.0.weight", "mapper.0.weight", "mapper.1.running_mean")),
     (Part.PREVIEWER, ("blocks.0.weight", "blocks.2.running_mean")),
+    (Part.IMAGE_ADAPTER, ("image_tokens.proj.weight", "image_tokens.norm.weight")),
     (Part.TEXT_ENCODER, ("text_model.embeddings.token_embedding.weight",)),
     (Part.IMAGE_ENCODER, ("vision_model.embeddings.patch_embedding.weight",)),
 )
@@ -134,6 +138,7 @@ _PLACES = {
     Part.CONTROLNET: ("", "controlnet."),
     Part.SEMANTIC_ENCODER: ("", "vae.encoder.", "encoder."),
     Part.PREVIEWER: ("", "vae.previewer.", "previewer."),
+    Part.IMAGE_ADAPTER: ("",),
     Part.TEXT_ENCODER: ("", "text_encoder.clip_g.transformer.", "clip_g.transformer."),
     Part.IMAGE_ENCODER: ("", "clip_l_vision."),
 }
