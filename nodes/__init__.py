@@ -1,5 +1,6 @@
 """The nodes; ComfyUI itself is touched in ``nodes/host`` alone."""
 
+from .adapt import CascadeCreateHookLora, CascadeLoadLora
 from .checkpoint import CascadeLoadCheckpoint, CascadeLoadPipeline
 from .condition import CascadeDecoderConditioning
 from .example import CascadeExamplePicture
@@ -27,6 +28,8 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeLoadImageEncoder,
     CascadeLoadSemanticEncoder,
     CascadeLoadCheckpoint,
+    CascadeLoadLora,
+    CascadeCreateHookLora,
     CascadeSaveStage,
     CascadeIdentify,
     CascadeExamplePicture,

@@ -20,3 +20,20 @@ def path(part: str) -> Path:
     if part not in PARTS:
         raise ValueError(f"the small cascade has no part {part}; it has {', '.join(PARTS)}")
     return Path(__file__).parent / f"{part}.safetensors"
+
+
+def loras() -> list[str]:
+    """Names of the LoRAs that ship, such as "woodcut"."""
+    files = Path(__file__).parent.glob("lora_*.safetensors")
+    return sorted(file.stem.removeprefix("lora_") for file in files)
+
+
+def lora_path(name: str) -> Path:
+    """Where a LoRA that ships lies.
+
+    Raises:
+        ValueError: none of this name ships.
+    """
+    if name not in loras():
+        raise ValueError(f"no LoRA named {name} ships with the small cascade; it has {', '.join(loras())}")
+    return Path(__file__).parent / f"lora_{name}.safetensors"

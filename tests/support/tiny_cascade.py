@@ -64,6 +64,8 @@ SEMANTIC = SemanticEncoderConfig(
     channels=16,
 )
 
+TEXT_ENCODER = TextEncoderConfig(TEXT, 2, 64, TEXT // HEAD, POSITIONS, len(TOKEN_IDS), TEXT)
+
 PREVIEW = PreviewerConfig(((1, 16, 16), (2, 16, 8), (2, 8, 8), (2, 8, 8), (1, 8, 3)))
 
 NATIVE_C = {
@@ -81,7 +83,6 @@ NATIVE_B = {
 
 def networks():
     """Every part by name, with random weights."""
-    text = TextEncoderConfig(TEXT, 2, 64, TEXT // HEAD, POSITIONS, len(TOKEN_IDS), TEXT)
     image = ImageEncoderConfig(32, 3, 64, 32 // HEAD, 14, 28, IMAGE)
     parts = {
         "stage_a": StageA(A),
@@ -89,7 +90,7 @@ def networks():
         "stage_c": StageC(C),
         "semantic_encoder": SemanticEncoder(SEMANTIC),
         "previewer": Previewer(PREVIEW),
-        "text_encoder": text_encoder(text),
+        "text_encoder": text_encoder(TEXT_ENCODER),
         "image_encoder": image_encoder(image),
     }
     return {name: randomise(network, seed) for seed, (name, network) in enumerate(parts.items())}
