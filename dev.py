@@ -85,8 +85,8 @@ def _pictures(_: argparse.Namespace, step: Steps) -> int:
 
     with Comfy(set_up(step), free_port(), step, FOR_ONE_RUN) as comfy:
         pictures.draw_all(comfy, step)
-    step("Done")
-    return 0
+    step("Draw the figures of docs/method.md")
+    return _module("benchmarks.figures", str(ROOT / "docs" / "method"))
 
 
 def _read_workflow(options: argparse.Namespace) -> dict[str, Any]:

@@ -25,6 +25,9 @@ from torch import Tensor, nn
 
 SAMPLERS: dict[str, Solver] = {"ddpm": SOLVERS["DDPM"], "ddim": SOLVERS["DDIM"]}
 
+Callback = Callable[[int, Tensor], None]
+"""Takes the number of a step and its estimate, as ``samplers.sample`` gives them."""
+
 STAGE_B_SEED = 1 << 32
 """Added to a seed for Stage B's noise."""
 
@@ -69,11 +72,12 @@ class Cascade:
     def _network(self, part: Part) -> nn.Module:
         return load_part(self._file(part), part).float()
 
-    def _recorded(self, part: Part) -> Recorded:
+    def recorded(self, part: Part) -> Recorded:
+        """What a part's file says of itself."""
         return Recorded.from_metadata(read_header(self._file(part)).metadata, part.value)
 
     def _target(self, part: Part) -> Target:
-        return TARGETS[self._recorded(part).prediction]
+        return TARGETS[self.recorded(part).prediction]
 
     @cached_property
     def a(self) -> nn.Module:
@@ -101,14 +105,19 @@ class Cascade:
         return self._network(Part.SEMANTIC_ENCODER)
 
     @cached_property
+    def previewer(self) -> nn.Module:
+        """The previewer."""
+        return self._network(Part.PREVIEWER)
+
+    @cached_property
     def compression(self) -> float:
         """Pixels to a Stage C cell, along a side."""
-        return self._recorded(Part.SEMANTIC_ENCODER).compression
+        return self.recorded(Part.SEMANTIC_ENCODER).compression
 
     @cached_property
     def tokens(self) -> Tokens:
         """The rows of the text encoder's table."""
-        ids = self._recorded(Part.TEXT_ENCODER).token_ids
+        ids = self.recorded(Part.TEXT_ENCODER).token_ids
         positions = self.text_encoder.text_model.embeddings.position_embedding.num_embeddings
         return Tokens(ids, positions if ids else LENGTH)
 
@@ -130,7 +139,9 @@ class Cascade:
         return self.semantic_encoder(encoder_input(self.semantic_encoder, pictures, self.compression))
 
     @torch.inference_mode()
-    def draw_latents(self, prompts: Sequence[str], cfg: float, sampling: Sampling) -> Tensor:
+    def draw_latents(
+        self, prompts: Sequence[str], cfg: float, sampling: Sampling, callback: Callback | None = None
+    ) -> Tensor:
         """Stage C latents of prompts, drawn without image prompts."""
         width, height = stage_c_size(*sampling.size, self.compression)
         generator = torch.Generator().manual_seed(sampling.seed)
@@ -142,11 +153,13 @@ class Cascade:
         return sample(
             lambda x, t: self.c(x, t, with_prompt), noise, generator=generator,
             unconditional=lambda x, t: self.c(x, t, without), steps=sampling.steps_c, cfg=cfg,
-            shift=STAGE_C_SHIFT, target=self._target(Part.STAGE_C),
+            shift=STAGE_C_SHIFT, target=self._target(Part.STAGE_C), callback=callback,
         )  # fmt: skip
 
     @torch.inference_mode()
-    def decode(self, semantic: Tensor, prompts: Sequence[str], sampling: Sampling) -> Tensor:
+    def decode(
+        self, semantic: Tensor, prompts: Sequence[str], sampling: Sampling, callback: Callback | None = None
+    ) -> Tensor:
         """Pictures ``b 3 h w`` in [0, 1] of Stage C latents, drawn by Stage B and decoded by Stage A."""
         width, height = stage_b_size(*sampling.size)
         generator = torch.Generator().manual_seed(sampling.seed + STAGE_B_SEED)
@@ -156,7 +169,7 @@ class Cascade:
         latents = sample(
             lambda x, t: self.b(x, t, tokens, semantic_map), noise, generator=generator,
             steps=sampling.steps_b, shift=STAGE_B_SHIFT, target=self._target(Part.STAGE_B),
-            solver=SAMPLERS[sampling.sampler_b],
+            solver=SAMPLERS[sampling.sampler_b], callback=callback,
         )  # fmt: skip
         return self.a.decode(latents * STAGE_B_SCALE).clamp(0, 1)
 
