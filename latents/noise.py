@@ -15,7 +15,7 @@ SEEDS = 1 << 64
 """Seeds count from 0 and begin again here."""
 
 _STEPS_APART = 0x9E3779B97F4A7C15
-"""Sets the noise of steps apart from the first noise of other pictures, which have the seeds next to it."""
+"""Added to seeds for the noise of steps, which is apart from the first noise of pictures then."""
 
 
 def generators(seed: int, pictures: Sequence[int]) -> list[torch.Generator]:
@@ -45,7 +45,7 @@ class StepNoise:
 
     def __init__(self, like: Tensor, seed: int):
         self.like = like
-        self.sources = generators(seed ^ _STEPS_APART, range(len(like)))
+        self.sources = generators(seed + _STEPS_APART, range(len(like)))
 
     def __call__(self) -> Tensor:
         return drawn(self.sources, self.like)

@@ -17,6 +17,13 @@ from .load import (
     CascadeLoadTextEncoder,
 )
 from .sample import CascadeSampler
+from .sampling import (
+    CascadeGuider,
+    CascadeNoise,
+    CascadeSamplerSelect,
+    CascadeSamplingPreset,
+    CascadeScheduler,
+)
 from .save import CascadeSaveStage
 
 NODES: list[type[io.ComfyNode]] = [
@@ -40,6 +47,11 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeMaskLatents,
     CascadeDecoderConditioning,
     CascadeSampler,
+    CascadeScheduler,
+    CascadeSamplerSelect,
+    CascadeGuider,
+    CascadeNoise,
+    CascadeSamplingPreset,
 ]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..samplers.guidance import Guidance
 from . import check
 from .condition import with_stage_c
-from .host import SAMPLERS, SCHEDULERS, io, ksample, traits
+from .host import NOISES, SAMPLERS, SCHEDULERS, io, ksample, traits
 
 SETTINGS = ("steps", "cfg", "sampler", "scheduler", "denoise")
 """Of each stage, in the order of their widgets; the node's names end in _c and _b."""
@@ -23,11 +24,13 @@ def _settings(stage: str, steps: int, cfg: float, cfg_tip: str) -> list:
         io.Float.Input(f"cfg_{end}", default=cfg, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=cfg_tip),
         io.Combo.Input(
             f"sampler_{end}", options=SAMPLERS, default="ddpm",
-            tooltip=f"How {name} gets from one noise level to the next; it was published with ddpm.",
+            tooltip=f"How {name} gets from one noise level to the next; it was published with ddpm; the "
+            "names in capitals are of this pack.",
         ),
         io.Combo.Input(
             f"scheduler_{end}", options=SCHEDULERS, default="simple",
-            tooltip=f"How {name}'s steps are spread over the noise levels; it was published with simple.",
+            tooltip=f"How {name}'s steps are spread over the noise levels; it was published with "
+            "simple, and aligned does with fewer.",
         ),
         io.Float.Input(
             f"denoise_{end}", default=1.0, min=0.0, max=1.0, step=0.01,
@@ -78,6 +81,26 @@ class CascadeSampler(io.ComfyNode):
                     1.0,
                     "How strongly Stage B follows the prompt; 1 is fastest, and up to 1.1 is usual.",
                 ),
+                io.Float.Input(
+                    "rescale",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Tames the contrast that cfg adds, in both stages: 0 leaves it, and 0.7 is what "
+                    "Stability's own program does.",
+                ),
+                io.Combo.Input(
+                    "noise",
+                    options=list(NOISES),
+                    default="batch",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Whose the noise is: the batch's, as KSampler draws it, or each picture's, by "
+                    "which picture i is that of seed + i alone; take a sampler in capitals for that.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="stage_b", tooltip="For VAE Decode with Stage A."),
@@ -97,13 +120,20 @@ class CascadeSampler(io.ComfyNode):
         stage_c_latent: dict[str, Any],
         stage_b_latent: dict[str, Any],
         seed: int,
+        rescale: float = 0.0,
+        noise: str = "batch",
         **widgets: Any,
     ) -> io.NodeOutput:
         """Stage B's latents and Stage C's."""
         _check(stage_c, stage_b, stage_c_latent["samples"], stage_b_latent["samples"])
-        drawn = ksample(stage_c, stage_c_latent, positive, negative, _of_stage("c", seed, widgets))
-        positive = with_stage_c(positive, drawn)
-        latents = ksample(stage_b, stage_b_latent, positive, negative, _of_stage("b", seed, widgets))
+
+        def run(end: str, model: Any, start: dict[str, Any], prompt: list) -> dict[str, Any]:
+            settings = _of_stage(end, seed, widgets)
+            guidance = Guidance(settings["cfg"], rho=rescale) if rescale else None
+            return ksample(model, start, prompt, negative, settings, guidance, noise)
+
+        drawn = run("c", stage_c, stage_c_latent, positive)
+        latents = run("b", stage_b, stage_b_latent, with_stage_c(positive, drawn))
         return io.NodeOutput(latents, drawn)
 
 

@@ -1,34 +1,45 @@
 """The only door to ComfyUI: everything of the host that nodes use, and our networks on its sockets."""
 
-from comfy.samplers import KSampler
 from comfy_api.latest import ComfyExtension, io
 
 from ...checkpoints.identify import Part
 from .checkpoint import load_checkpoint, load_pipeline
 from .clip import load_image_encoder, load_text_encoder
 from .files import SMALL, checkpoint_choices, choices, fingerprint, path_of, path_of_checkpoint
+from .guider import Guider
 from .messages import say
 from .model import load_model, traits
 from .precision import CHOICES as PRECISIONS
 from .precision import DEFAULT
 from .precision import DTYPES as STORED
-from .sampling import ksample
+from .sampling import (
+    NOISES,
+    SAMPLERS,
+    SCHEDULERS,
+    PictureNoise,
+    ksample,
+    preview_of,
+    sampler_named,
+    sampler_of,
+    shift_of,
+    with_schedule,
+)
 from .save import LAYOUTS, save_parts
 from .vae import load_semantic_encoder, load_stage_a
-
-SAMPLERS: list[str] = KSampler.SAMPLERS
-SCHEDULERS: list[str] = KSampler.SCHEDULERS
 
 __all__ = [
     "DEFAULT",
     "LAYOUTS",
+    "NOISES",
     "PRECISIONS",
     "SAMPLERS",
     "SCHEDULERS",
     "SMALL",
     "STORED",
     "ComfyExtension",
+    "Guider",
     "Part",
+    "PictureNoise",
     "checkpoint_choices",
     "choices",
     "fingerprint",
@@ -43,7 +54,12 @@ __all__ = [
     "load_text_encoder",
     "path_of",
     "path_of_checkpoint",
+    "preview_of",
+    "sampler_named",
+    "sampler_of",
     "save_parts",
     "say",
+    "shift_of",
     "traits",
+    "with_schedule",
 ]
