@@ -150,3 +150,14 @@ def as_colours(hint: Tensor) -> Tensor:
     shown = (hint[:, :3] if hint.shape[1] >= 3 else hint[:, :1].expand(-1, 3, -1, -1)).float()
     low, high = shown.amin(dim=(1, 2, 3), keepdim=True), shown.amax(dim=(1, 2, 3), keepdim=True)
     return (shown - low) / (high - low).clamp(min=1e-6)
+
+
+def lit(faces: Sequence[Face], images: Tensor) -> Tensor:
+    """A picture ``b h w c`` that is dark outside of faces."""
+    height, width = images.shape[1:3]
+    light = torch.full((1, height, width, 1), 0.3, device=images.device)
+    for face in faces:
+        left, right = (min(max(round(face.box[i] * width), 0), width) for i in (0, 2))
+        top, bottom = (min(max(round(face.box[i] * height), 0), height) for i in (1, 3))
+        light[:, top:bottom, left:right] = 1
+    return images * light

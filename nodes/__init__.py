@@ -3,6 +3,15 @@
 from .adapt import CascadeCreateHookLora, CascadeLoadLora
 from .checkpoint import CascadeLoadCheckpoint, CascadeLoadPipeline
 from .condition import CascadeDecoderConditioning
+from .control import (
+    CascadeApplyControlNet,
+    CascadeDetectFaces,
+    CascadeHintCanny,
+    CascadeHintIdentity,
+    CascadeHintInpaint,
+    CascadeHintSuperResolution,
+    CascadeLoadControlNet,
+)
 from .example import CascadeExamplePicture
 from .host import ComfyExtension, io
 from .image import CascadeFitImage, CascadeMaskLatents
@@ -35,6 +44,7 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeLoadImageEncoder,
     CascadeLoadSemanticEncoder,
     CascadeLoadCheckpoint,
+    CascadeLoadControlNet,
     CascadeLoadLora,
     CascadeCreateHookLora,
     CascadeSaveStage,
@@ -46,6 +56,12 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeFitImage,
     CascadeMaskLatents,
     CascadeDecoderConditioning,
+    CascadeApplyControlNet,
+    CascadeHintCanny,
+    CascadeHintInpaint,
+    CascadeHintSuperResolution,
+    CascadeDetectFaces,
+    CascadeHintIdentity,
     CascadeSampler,
     CascadeScheduler,
     CascadeSamplerSelect,

@@ -37,3 +37,21 @@ def lora_path(name: str) -> Path:
     if name not in loras():
         raise ValueError(f"no LoRA named {name} ships with the small cascade; it has {', '.join(loras())}")
     return Path(__file__).parent / f"lora_{name}.safetensors"
+
+
+def controlnets() -> list[str]:
+    """Names of the ControlNets that ship, such as "canny"."""
+    files = Path(__file__).parent.glob("controlnet_*.safetensors")
+    return sorted(file.stem.removeprefix("controlnet_") for file in files)
+
+
+def controlnet_path(name: str) -> Path:
+    """Where a ControlNet that ships lies.
+
+    Raises:
+        ValueError: none of this name ships.
+    """
+    if name not in controlnets():
+        shipped = ", ".join(controlnets()) or "none"
+        raise ValueError(f"no ControlNet named {name} ships with the small cascade; it has {shipped}")
+    return Path(__file__).parent / f"controlnet_{name}.safetensors"

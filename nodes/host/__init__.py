@@ -5,6 +5,14 @@ from comfy_api.latest import ComfyExtension, io
 from ...checkpoints.identify import Part
 from .checkpoint import load_checkpoint, load_pipeline
 from .clip import load_image_encoder, load_text_encoder
+from .control import (
+    controlnet_choices,
+    open_controlnet,
+    path_of_controlnet,
+    with_control,
+    with_mask,
+)
+from .faces import detect_faces, face_models
 from .files import SMALL, checkpoint_choices, choices, fingerprint, path_of, path_of_checkpoint
 from .guider import Guider
 from .messages import say
@@ -42,6 +50,9 @@ __all__ = [
     "PictureNoise",
     "checkpoint_choices",
     "choices",
+    "controlnet_choices",
+    "detect_faces",
+    "face_models",
     "fingerprint",
     "io",
     "ksample",
@@ -52,8 +63,10 @@ __all__ = [
     "load_semantic_encoder",
     "load_stage_a",
     "load_text_encoder",
+    "open_controlnet",
     "path_of",
     "path_of_checkpoint",
+    "path_of_controlnet",
     "preview_of",
     "sampler_named",
     "sampler_of",
@@ -61,5 +74,7 @@ __all__ = [
     "say",
     "shift_of",
     "traits",
+    "with_control",
+    "with_mask",
     "with_schedule",
 ]
