@@ -15,6 +15,7 @@ from .control import (
 from .example import CascadeExamplePicture
 from .host import ComfyExtension, io
 from .image import CascadeFitImage, CascadeMaskLatents
+from .image_prompt import CascadeApplyImageAdapter, CascadeImagePrompt, CascadeLoadImageAdapter
 from .inspect import CascadeIdentify
 from .latent import CascadeEmptyLatents, CascadeEncodeImage, CascadePreviewLatent
 from .load import (
@@ -43,6 +44,7 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeLoadTextEncoder,
     CascadeLoadImageEncoder,
     CascadeLoadSemanticEncoder,
+    CascadeLoadImageAdapter,
     CascadeLoadCheckpoint,
     CascadeLoadControlNet,
     CascadeLoadLora,
@@ -55,6 +57,8 @@ NODES: list[type[io.ComfyNode]] = [
     CascadePreviewLatent,
     CascadeFitImage,
     CascadeMaskLatents,
+    CascadeImagePrompt,
+    CascadeApplyImageAdapter,
     CascadeDecoderConditioning,
     CascadeApplyControlNet,
     CascadeHintCanny,

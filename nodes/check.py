@@ -119,6 +119,30 @@ def image_embed(value: Tensor, features: int) -> Tensor:
     return value
 
 
+def adapter_embed(value: Tensor, features: int, file: str) -> Tensor:
+    """The embedding of a picture, for an image adapter."""
+    if value.shape[-1] != features:
+        raise ValueError(
+            f"`{file}` takes image embeddings of {features} features, and this clip_vision makes "
+            f"{value.shape[-1]}: choose the encoder that it was trained with in Load Image Encoder (Cascade)"
+        )
+    return value
+
+
+def numbers(text: str, count: int, name: str) -> list[float]:
+    """Numbers that a person wrote with commas between; a single one stands for all."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{name} is {text[:60]!r}; write a number for each, such as 1, 0.5") from None
+    if not all(map(math.isfinite, values)) or len(values) not in (1, count):
+        raise ValueError(
+            f"{name} is {text[:60]!r}, and there are {count}: write one number for all, or {count} with "
+            "commas between"
+        )
+    return values * count if len(values) == 1 else values
+
+
 def prior(value: Tensor | None, latents: Tensor, channels: int) -> Tensor:
     """Stage C's latents, for the Stage B that is about to sample ``latents``."""
     if value is None:

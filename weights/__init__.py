@@ -12,6 +12,7 @@ PARTS = (
     "image_encoder",
     "semantic_encoder",
     "previewer",
+    "image_adapter",
 )
 
 

@@ -19,6 +19,7 @@ KINDS = (
     "clip_vision",
     "controlnet",
     "loras",
+    "model_patches",
     "embeddings",
 )
 """Model folders of the host that hold single files."""

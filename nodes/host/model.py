@@ -27,6 +27,8 @@ from ...layers.trunk import TrunkConfig
 from ...samplers.target import TARGETS
 from .. import check
 from .files import Contents, noted, notes_in, read_part
+from .image_prompt import ENTRY as IMAGE_PROMPTS
+from .image_prompt import image_prompts
 from .messages import say
 from .networks import HostStageB, HostStageC
 from .precision import DEFAULT, Precision, precision
@@ -127,20 +129,10 @@ class CascadeC(_Cascade, StableCascade_C):
         check.latent_channels(kwargs["noise"], config.channels, "Stage C")
         pooled = check.pooled(kwargs.get("pooled_output"), config.c_pooled, "Stage C")
         text = check.text(kwargs.get("cross_attn"), config.c_text)
-        image = _image_prompts(kwargs.get("unclip_conditioning"), config.c_image)
+        image = image_prompts(kwargs.get(IMAGE_PROMPTS), config.c_image, kwargs.get("seed"))
         tokens = self._once(self.diffusion_model.tokens, kwargs["device"], text, pooled, image)
         text = comfy.utils.repeat_to_batch_size(text.to(tokens), len(tokens))
         return {"tokens": CONDRegular(tokens), "text": CONDRegular(text)}
-
-
-def _image_prompts(entries: list[dict] | None, c_image: int) -> Tensor:
-    """Image prompts as ``1 n c``; the one zero vector that stands for none."""
-    if not entries:
-        return torch.zeros(1, 1, c_image)
-    embeds = [e["clip_vision_output"].image_embeds * e["strength"] for e in entries]
-    for embed in embeds:
-        check.image_embed(embed, c_image)
-    return torch.cat(embeds)[None]
 
 
 class CascadeB(_Cascade, StableCascade_B):

@@ -36,7 +36,8 @@ NODES = {
     "CascadeMaskLatents": (["stage_c", "stage_b", "mask", "feather"], ["LATENT", "LATENT", "MASK"]),
     "CascadeImagePrompt": (
         [
-            "clip_vision", "images", "weights", "together", "noise", "crop", "conditioning", "negative", "clip",
+            "clip_vision", "images", "weights", "together", "noise", "crop", "conditioning", "negative",
+            "clip",
         ],
         ["CONDITIONING", "CONDITIONING"],
     ),
@@ -53,26 +54,9 @@ NODES = {
         [
             "stage_c", "stage_b", "positive", "negative", "stage_c_latent", "stage_b_latent", "seed",
             "steps_c", "cfg_c", "sampler_c", "scheduler_c", "denoise_c",
-            "steps_b", "cfg_b", "sampler_b", "scheduler_b", "denoise_b", "rescale", "noise",
+            "steps_b", "cfg_b", "sampler_b", "scheduler_b", "denoise_b",
         ],
         ["LATENT", "LATENT"],
-    ),
-    "CascadeScheduler": (
-        ["model", "spacing", "steps", "denoise", "shift", "end", "trained_cells", "latents"],
-        ["SIGMAS"],
-    ),
-    "CascadeSamplerSelect": (["sampler", "eta"], ["SAMPLER"]),
-    "CascadeGuider": (
-        [
-            "model", "positive", "cfg", "cfg_end", "rescale", "method", "start", "end", "rescale_over",
-            "cfg_image", "negative_strength", "negative", "empty",
-        ],
-        ["GUIDER"],
-    ),
-    "CascadeNoise": (["noise_seed"], ["NOISE"]),
-    "CascadeSamplingPreset": (
-        ["model", "positive", "negative", "preset", "steps", "denoise"],
-        ["GUIDER", "SAMPLER", "SIGMAS"],
     ),
 }  # fmt: skip
 """The public contract: ids, inputs in order, outputs."""
