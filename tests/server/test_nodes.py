@@ -54,9 +54,26 @@ NODES = {
         [
             "stage_c", "stage_b", "positive", "negative", "stage_c_latent", "stage_b_latent", "seed",
             "steps_c", "cfg_c", "sampler_c", "scheduler_c", "denoise_c",
-            "steps_b", "cfg_b", "sampler_b", "scheduler_b", "denoise_b",
+            "steps_b", "cfg_b", "sampler_b", "scheduler_b", "denoise_b", "rescale", "noise",
         ],
         ["LATENT", "LATENT"],
+    ),
+    "CascadeScheduler": (
+        ["model", "spacing", "steps", "denoise", "shift", "end", "trained_cells", "latents"],
+        ["SIGMAS"],
+    ),
+    "CascadeSamplerSelect": (["sampler", "eta"], ["SAMPLER"]),
+    "CascadeGuider": (
+        [
+            "model", "positive", "cfg", "cfg_end", "rescale", "method", "start", "end", "rescale_over",
+            "cfg_image", "negative_strength", "negative", "empty",
+        ],
+        ["GUIDER"],
+    ),
+    "CascadeNoise": (["noise_seed"], ["NOISE"]),
+    "CascadeSamplingPreset": (
+        ["model", "positive", "negative", "preset", "steps", "denoise"],
+        ["GUIDER", "SAMPLER", "SIGMAS"],
     ),
 }  # fmt: skip
 """The public contract: ids, inputs in order, outputs."""
@@ -96,7 +113,7 @@ def test_every_node_explains_itself(server):
         node = info[name]
         assert node["display_name"].endswith("(Cascade)")
         assert node["category"].split("/")[0] == "cascade"
-        assert node["category"].split("/")[1] in {"load", "latent", "condition", "sample", "save"}
+        assert node["category"].split("/")[1] in {"load", "latent", "condition", "sample", "adapt", "save"}
         assert node["description"]
         for _, *options in (*node["input"]["required"].values(), *node["input"].get("optional", {}).values()):
             assert options[0]["tooltip"]
