@@ -586,6 +586,7 @@ def task_of(part: str) -> type[Task]:
 def parts() -> dict[str, type[Task]]:
     """The tasks by the names that settings use."""
     from .encoders import ImageEncoderTask, SemanticEncoderTask, TextEncoderTask
+    from .image_adapter import ImageAdapterTask
 
     return {
         "stage_a": StageATask,
@@ -595,4 +596,5 @@ def parts() -> dict[str, type[Task]]:
         "stage_b": StageBTask,
         "stage_c": StageCTask,
         "previewer": PreviewerTask,
+        "image_adapter": ImageAdapterTask,
     }

@@ -142,11 +142,13 @@ class Objective:
 class Companions:
     """Files of the parts that a run uses without training them; relative to the folder of the run.
 
-    ``previewer`` only shows samples of Stage C. ``tokenizer`` is a folder with CLIP's vocabulary; without
-    one, captions are made of the picture-book world's words.
+    ``stage_c`` is what adapters are trained for. ``previewer`` only shows samples of Stage C.
+    ``tokenizer`` is a folder with CLIP's vocabulary; without one, captions are made of the picture-book
+    world's words.
     """
 
     stage_a: str = ""
+    stage_c: str = ""
     semantic_encoder: str = ""
     text_encoder: str = ""
     image_encoder: str = ""

@@ -29,6 +29,7 @@ STAGES = {
     "b": ("stage_b",),
     "c": ("stage_c",),
     "previewer": ("previewer",),
+    "image_adapter": ("image_adapter",),
     "all": ORDER,
 }
 """Runs by the names that the command line gives them."""

@@ -47,7 +47,7 @@ def recipe(part, /, **changes):
         "part": part,
         "data": {"picturebook": 12, "size": 64},
         "schedule": {"steps": 8, "batch": 4, "rate": 1e-3, "average": 0.9},
-        "network": copy.deepcopy(NETWORKS[part]),
+        "network": copy.deepcopy(NETWORKS.get(part, {})),
         "objective": {},
         "companions": dict(COMPANIONS) if part in ("stage_b", "stage_c", "previewer") else {},
         "log": {"every": 2, "checkpoint": 3},

@@ -40,7 +40,7 @@ def built(part, sizes):
         return network_class(from_table(config_class, sizes, part.value))
 
 
-@pytest.mark.parametrize("path", [p for p in SMALL if p.stem != "previewer"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [RECIPES / f"{name}.toml" for name in ORDER], ids=lambda p: p.stem)
 def test_sizes_in_a_small_recipe_build_a_network(path):
     settings = read_settings(path)
     tables = settings.network
