@@ -587,6 +587,7 @@ def parts() -> dict[str, type[Task]]:
     """The tasks by the names that settings use."""
     from .encoders import ImageEncoderTask, SemanticEncoderTask, TextEncoderTask
     from .image_adapter import ImageAdapterTask
+    from .lora import LoraTask
 
     return {
         "stage_a": StageATask,
@@ -597,4 +598,5 @@ def parts() -> dict[str, type[Task]]:
         "stage_c": StageCTask,
         "previewer": PreviewerTask,
         "image_adapter": ImageAdapterTask,
+        "lora": LoraTask,
     }

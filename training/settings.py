@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from .picturebook.styles import STYLES
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -40,6 +42,7 @@ class Data:
         ratios: widths over heights of the buckets.
         crop: side of a square cut out of each picture at each visit, for parts that need not see it whole;
             0 for the whole picture.
+        style: laid over the scenes of the picture-book world; a name in ``picturebook.styles``, "" for none.
         latent_cache: encode every picture once and keep the latents, instead of encoding at each visit.
         captions: of each picture encoded once and kept; 0 encodes one at each visit, which lets captions
             vary and the text encoder train along.
@@ -53,6 +56,7 @@ class Data:
     multiple: int = 64
     ratios: tuple[float, ...] = (1.0,)
     crop: int = 0
+    style: str = ""
     latent_cache: bool = True
     captions: int = 0
     workers: int = 0
@@ -139,6 +143,21 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """Which weights of Stage C a LoRA changes, and how finely. Used by the part ``lora`` alone.
+
+    Attributes:
+        rank: of the product that is added to each weight.
+        alpha: the product is scaled by ``alpha / rank``.
+        targets: parts of the names of the linear layers that change.
+    """
+
+    rank: int = 8
+    alpha: float = 8.0
+    targets: tuple[str, ...] = (".attn.",)
+
+
+@dataclass(frozen=True, slots=True)
 class Companions:
     """Files of the parts that a run uses without training them; relative to the folder of the run.
 
@@ -186,6 +205,7 @@ class Settings:
     network: dict[str, Any] = field(default_factory=dict)
     start: str = ""
     objective: Objective = field(default_factory=Objective)
+    lora: Lora = field(default_factory=Lora)
     companions: Companions = field(default_factory=Companions)
     log: Log = field(default_factory=Log)
     recorded: dict[str, Any] = field(default_factory=dict)
@@ -215,7 +235,7 @@ def _check(settings: Settings, where: str) -> None:
     counts = {
         "data.size": data.size, "data.multiple": data.multiple, "data.ratios": len(data.ratios),
         "schedule.steps": schedule.steps, "schedule.batch": schedule.batch,
-        "schedule.accumulate": schedule.accumulate, "log.keep": log.keep,
+        "schedule.accumulate": schedule.accumulate, "log.keep": log.keep, "lora.rank": settings.lora.rank,
     }  # fmt: skip
     for name, value in counts.items():
         if value < 1:
@@ -226,6 +246,11 @@ def _check(settings: Settings, where: str) -> None:
     if len(sources) != 1:
         given = " and ".join(sources) or "none"
         raise ValueError(f"{where}: data names {given}; give exactly one of picturebook, folder and shards")
+    if data.style and not (data.picturebook and data.style in STYLES):
+        raise ValueError(
+            f"{where}: data.style is {data.style}, and one of {', '.join(STYLES)} was expected, with "
+            "data.picturebook"
+        )
     if schedule.batch % schedule.accumulate:
         raise ValueError(
             f"{where}: a batch of {schedule.batch} does not split into {schedule.accumulate} equal parts; "

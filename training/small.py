@@ -10,8 +10,8 @@ import torch
 from ..checkpoints.header import read_header
 from ..checkpoints.identify import Part
 from ..checkpoints.layout import Layout
-from ..checkpoints.open import read_weights
-from ..checkpoints.save import save
+from ..checkpoints.open import read_all, read_weights
+from ..checkpoints.save import save, save_tensors
 from .loop import Run, train
 from .parts import task_of
 from .settings import read_settings
@@ -30,6 +30,7 @@ STAGES = {
     "c": ("stage_c",),
     "previewer": ("previewer",),
     "image_adapter": ("image_adapter",),
+    "lora": ("lora_woodcut",),
     "all": ORDER,
 }
 """Runs by the names that the command line gives them."""
@@ -59,11 +60,20 @@ def train_small(
             return
 
 
+def _export_lora(source: Path, folder: Path) -> None:
+    """Write a LoRA in bf16, as it ships."""
+    header = read_header(source)
+    tensors = {name: tensor.bfloat16() for name, tensor in read_all(header).items()}
+    save_tensors(folder / source.name, tensors, header.metadata)
+
+
 def export(base: Path, folder: Path) -> dict[Part, int]:
     """Write the files that ship, in bf16, from those that the runs have written.
 
+    LoRAs are written beside them.
+
     Returns:
-        Bytes of each file.
+        Bytes of the file of each part.
     """
     sizes = {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,4 +89,6 @@ def export(base: Path, folder: Path) -> dict[Part, int]:
         weights = read_weights(part, header)
         save(path, part, weights, layout=Layout.STABILITY, dtype=torch.bfloat16, metadata=header.metadata)
         sizes[part] = path.stat().st_size
+    for source in sorted(base.glob("lora_*/lora_*.safetensors")):
+        _export_lora(source, folder)
     return sizes

@@ -9,7 +9,7 @@ import struct
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from . import picturebook
+from .picturebook.styles import STYLES
 from .settings import Data
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -70,7 +71,7 @@ def open_source(data: Data, base: Path) -> Source:
         ValueError: there are no pictures in it.
     """
     if data.picturebook:
-        return PictureBook(data.picturebook, tuple(bucket_sizes(data)))
+        return PictureBook(data.picturebook, tuple(bucket_sizes(data)), data.style)
     if data.folder:
         return Folder(base / data.folder)
     return Shards(sorted(path for pattern in data.shards for path in _matches(base, pattern)))
@@ -89,11 +90,13 @@ class _WithoutThings:
 class PictureBook:
     """The first ``count`` scenes of the picture-book world, drawn when they are asked for.
 
-    ``sizes`` are width and height of the first scenes, and again of those that follow.
+    ``sizes`` are width and height of the first scenes, and again of those that follow; ``style`` is laid over
+    every picture. Captions do not tell it.
     """
 
     count: int
     sizes: tuple[tuple[int, int], ...] = ((picturebook.SIZE, picturebook.SIZE),)
+    style: str = ""
 
     def __len__(self) -> int:
         return self.count
@@ -103,7 +106,8 @@ class PictureBook:
 
     def drawing(self, i: int) -> picturebook.Drawing:
         """Picture i, and what is where in it."""
-        return picturebook.draw(picturebook.training_scene(i), self.size(i))
+        drawing = picturebook.draw(picturebook.training_scene(i), self.size(i))
+        return replace(drawing, picture=STYLES[self.style](drawing.picture)) if self.style else drawing
 
     def picture(self, i: int) -> Image.Image:
         return Image.fromarray(self.drawing(i).picture)

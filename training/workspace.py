@@ -26,6 +26,7 @@ from . import picturebook
 from .cache import Store, cached, key_of
 from .examples import COLOUR_NAMES, Field
 from .order import NO_BUCKET
+from .picturebook import styles
 from .settings import Settings
 from .sources import Source, UnreadablePicture, bucket_sizes, cut, nearest_bucket, open_source
 
@@ -150,6 +151,8 @@ class Workspace:
         data = self.settings.data
         what = [data.picturebook, data.folder, data.shards, data.size, data.multiple, data.ratios, *depends]
         what += drawing_files() if data.picturebook else self.source.contents()
+        if data.style:
+            what += [data.style, Path(styles.__file__)]
         folder, count = self.base / "cache" / f"{name}-{key_of(*what)}", len(self.source)
         with torch.inference_mode():
             return cached(folder, count, make, lambda done: self.say(f"{name}: {done} of {count}"))
