@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ..layers.channels_last import layer_norm, on_channels_first, to_channels_first, to_channels_last
+from ..layers.channels_last import LAYER_NORM_EPS, on_channels_first, to_channels_first, to_channels_last
 from ..layers.ops import TORCH, Operations
 from ..layers.trunk import Shapes
 
@@ -82,10 +84,16 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scale_1, shift_1, gain_1, scale_2, shift_2, gain_2 = self.gammas.to(x)
         x = to_channels_last(x)
-        y = layer_norm(x) * (1 + scale_1) + shift_1
-        x = x + on_channels_first(self.depthwise, y) * gain_1
-        y = layer_norm(x) * (1 + scale_2) + shift_2
-        return to_channels_first(x + self.channelwise(y) * gain_2)
+        y = _modulated_norm(x, scale_1, shift_1)
+        x = torch.addcmul(x, on_channels_first(self.depthwise, y), gain_1)
+        y = _modulated_norm(x, scale_2, shift_2)
+        return to_channels_first(torch.addcmul(x, self.channelwise(y), gain_2))
+
+
+def _modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """The norm with one scale and one shift for all channels, in one pass over ``b h w c``."""
+    width = x.shape[-1:]
+    return functional.layer_norm(x, width, (1 + scale).expand(width), shift.expand(width), LAYER_NORM_EPS)
 
 
 class StageA(nn.Module):
@@ -129,8 +137,13 @@ class StageA(nn.Module):
         Returns:
             ``b 4 h/4 w/4``.
         """
-        return self.down_blocks(self.in_block(images))
+        return self.down_blocks(self.in_block[1](_channels_last(self.in_block[0](images))))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures of latents, ``b 4 h w`` → ``b 3 4h 4w``; close to [0, 1], not clamped."""
-        return self.out_block(self.up_blocks(latents))
+        return self.out_block(self.up_blocks(_channels_last(latents)))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same in the memory format that convolutions keep, and in which a norm needs no transposition."""
+    return x.contiguous(memory_format=torch.channels_last)

@@ -27,12 +27,62 @@ def test_stage_a_decodes_and_encodes_as_the_hosts_own(comfy_nodes, tiny, native_
     assert difference(encoded, native_stage_a.encode(picture.movedim(-1, 1))) < 1e-5
 
 
-def test_stage_a_in_tiles_is_stage_a_whole_away_from_the_borders(comfy_nodes, tiny):
-    latents = {"samples": unit(1, 4, 64, 80)}
+def test_stage_a_in_the_hosts_tiles_is_stage_a_whole(comfy_nodes, tiny):
+    latents = {"samples": unit(2, 4, 64, 80)}
     whole = comfy_nodes.VAEDecode().decode(tiny.stage_a, latents)[0]
     tiled = comfy_nodes.VAEDecodeTiled().decode(tiny.stage_a, latents, 128, 64)[0]
-    assert whole.shape == tiled.shape
-    assert (whole - tiled).abs().mean() < 0.01 * whole.abs().mean()
+    assert difference(tiled, whole) < 1e-5
+    picture = whole.sigmoid()
+    whole = comfy_nodes.VAEEncode().encode(tiny.stage_a, picture)[0]["samples"]
+    tiled = comfy_nodes.VAEEncodeTiled().encode(tiny.stage_a, picture, 128, 64)[0]["samples"]
+    assert difference(tiled, whole) < 1e-5
+
+
+def test_stage_a_takes_tiles_by_itself_where_memory_is_short(comfy_nodes, tiny, monkeypatch):
+    import comfy.model_management
+
+    latents = {"samples": unit(1, 4, 72, 90)}
+    picture = unit(1, 288, 360, 3).sigmoid()
+
+    def both():
+        decoded = comfy_nodes.VAEDecode().decode(tiny.stage_a, latents)[0]
+        return decoded, comfy_nodes.VAEEncode().encode(tiny.stage_a, picture)[0]["samples"]
+
+    whole = both()
+    sizes = []
+    network = tiny.stage_a.first_stage_model
+    for name in ("decode", "encode"):
+        original = getattr(network, name)
+        monkeypatch.setattr(
+            network,
+            name,
+            lambda x, original=original: sizes.append(x.shape[-1]) or original(x),
+            raising=False,
+        )
+    room = tiny.stage_a.memory_used_decode((1, 4, 64, 64), torch.float32)
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **kwargs: room)
+    for tiled, expected in zip(both(), whole, strict=True):
+        assert difference(tiled, expected) < 1e-5
+    assert len(sizes) > 2
+    assert max(sizes) < 360
+
+
+def test_stage_a_goes_on_in_smaller_tiles_when_memory_runs_out_and_says_so(
+    comfy_nodes, tiny, monkeypatch, said
+):
+    latents = {"samples": unit(2, 4, 80, 96)}
+    whole = comfy_nodes.VAEDecode().decode(tiny.stage_a, latents)[0]
+    network = tiny.stage_a.first_stage_model
+    decode = network.decode
+
+    def short_of_memory(x):
+        if x.shape[-1] > 60:
+            raise torch.OutOfMemoryError("as a device says it")
+        return decode(x)
+
+    monkeypatch.setattr(network, "decode", short_of_memory)
+    assert difference(comfy_nodes.VAEDecode().decode(tiny.stage_a, latents)[0], whole) < 1e-5
+    assert any("tiles of 160 pixels, with the same result" in text for text in said)
 
 
 def test_pictures_of_other_sizes_and_with_alpha_are_cut_as_the_host_does(comfy_nodes, tiny):
