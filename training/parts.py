@@ -8,7 +8,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -421,7 +421,13 @@ class StageCPredictor(nn.Module):
 
 
 class StageCTask(Task):
-    """Draw Stage C latents from captions and image embeddings. Source: Stability ``train/train_c.py``."""
+    """Draw Stage C latents from captions and image embeddings. Source: Stability ``train/train_c.py``.
+
+    Attributes:
+        preview: of ``samplers.sample``, for its pictures.
+    """
+
+    preview: ClassVar[dict[str, Any]] = {"steps": 20, "cfg": 3.0}
 
     def __init__(self, work: Workspace):
         super().__init__(work)
@@ -516,8 +522,8 @@ class StageCTask(Task):
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
         drawn = sample(
             lambda x, t: stage(x, t, with_text), noise, generator=torch.Generator().manual_seed(1),
-            unconditional=lambda x, t: stage(x, t, without), steps=20, cfg=3.0, shift=STAGE_C_SHIFT,
-            target=TARGETS[self.objective.prediction],
+            unconditional=lambda x, t: stage(x, t, without), shift=STAGE_C_SHIFT,
+            target=TARGETS[self.objective.prediction], **self.preview,
         )  # fmt: skip
         return self.work.companion(Part.PREVIEWER)(drawn).clamp(0, 1).movedim(1, -1)
 
@@ -585,6 +591,8 @@ def task_of(part: str) -> type[Task]:
 @cache
 def parts() -> dict[str, type[Task]]:
     """The tasks by the names that settings use."""
+    from .control import CannyTask, InpaintTask, SuperResolutionTask
+    from .distillation import StageCDistillation
     from .encoders import ImageEncoderTask, SemanticEncoderTask, TextEncoderTask
     from .image_adapter import ImageAdapterTask
     from .lora import LoraTask
@@ -596,7 +604,11 @@ def parts() -> dict[str, type[Task]]:
         "image_encoder": ImageEncoderTask,
         "stage_b": StageBTask,
         "stage_c": StageCTask,
+        "stage_c_lcm": StageCDistillation,
         "previewer": PreviewerTask,
         "image_adapter": ImageAdapterTask,
+        "controlnet_canny": CannyTask,
+        "controlnet_inpaint": InpaintTask,
+        "controlnet_super_resolution": SuperResolutionTask,
         "lora": LoraTask,
     }

@@ -158,12 +158,26 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True)
+class Distillation:
+    """How a Stage C is taught to draw in few steps; see ``distillation.StageCDistillation``.
+
+    Attributes:
+        times: noise levels among which the teacher walks; a few dozen.
+        cfg: scale of the guidance that becomes part of the network.
+        huber: error below which the loss is quadratic, and above which it is linear.
+    """
+
+    times: int = 50
+    cfg: float = 4.0
+    huber: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
 class Companions:
     """Files of the parts that a run uses without training them; relative to the folder of the run.
 
-    ``stage_c`` is what adapters are trained for. ``previewer`` only shows samples of Stage C.
-    ``tokenizer`` is a folder with CLIP's vocabulary; without one, captions are made of the picture-book
-    world's words.
+    ``stage_c`` is what adapters are trained for; ``previewer`` only shows samples of Stage C. ``tokenizer`` is
+    a folder with CLIP's vocabulary; without one, captions are made of the picture-book world's words.
     """
 
     stage_a: str = ""
@@ -207,6 +221,7 @@ class Settings:
     objective: Objective = field(default_factory=Objective)
     lora: Lora = field(default_factory=Lora)
     companions: Companions = field(default_factory=Companions)
+    distillation: Distillation = field(default_factory=Distillation)
     log: Log = field(default_factory=Log)
     recorded: dict[str, Any] = field(default_factory=dict)
 

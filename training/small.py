@@ -21,6 +21,9 @@ RECIPES = Path(__file__).with_name("recipes") / "small"
 ORDER = ("stage_a", "semantic_encoder", "text_encoder", "image_encoder", "stage_b", "stage_c")
 """Every run needs those before it. The previewer comes with the semantic encoder."""
 
+CONTROLNETS = ("controlnet_canny", "controlnet_inpaint", "controlnet_super_resolution")
+"""Runs of the ControlNets, which need all of the above."""
+
 STAGES = {
     "a": ("stage_a",),
     "semantic": ("semantic_encoder",),
@@ -29,8 +32,10 @@ STAGES = {
     "b": ("stage_b",),
     "c": ("stage_c",),
     "previewer": ("previewer",),
+    "lcm": ("lcm",),
     "image_adapter": ("image_adapter",),
     "lora": ("lora_woodcut",),
+    **{name: (name,) for name in CONTROLNETS},
     "all": ORDER,
 }
 """Runs by the names that the command line gives them."""

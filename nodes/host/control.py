@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ... import weights as embedded
-from ...adapters.controlnet import ControlNet, EfficientNetBackbone, load_controlnet
+from ...adapters.controlnet import ControlNet, block_widths, fitted, load_controlnet
 from .. import check
 from .files import SMALL
 
@@ -190,10 +190,7 @@ class CascadeControl(ControlBase):
         hint, backbone = self.cond_hint_original.float(), self.network.config.backbone
         if backbone.c_in == 1:
             hint = hint[:, :3].mean(dim=1, keepdim=True)
-        hint = hint[:, : backbone.c_in]
-        height, width = (cells * backbone.downscale for cells in size)
-        method = "bilinear" if isinstance(backbone, EfficientNetBackbone) else "nearest-exact"
-        return comfy.utils.common_upscale(hint, width, height, method, "center")
+        return fitted(hint[:, : backbone.c_in], backbone, *size)
 
 
 def run_in(network: nn.Module, hint: Tensor) -> Residuals:
@@ -214,17 +211,6 @@ def masked_cells(mask: Tensor, like: Tensor) -> Tensor:
     height, width = like.shape[-2:]
     cells = comfy.utils.common_upscale(mask[:, None].float(), width, height, "area", "center").to(like)
     return cells if len(like) == 1 else broadcast_image_to(cells, len(like), 1)
-
-
-def block_widths(network: nn.Module) -> tuple[int, ...]:
-    """Width of each residual block of a Stage C, ours or the host's own, in the order in which they run."""
-    widths: list[int] = []
-    for side in ("down", "up"):
-        levels, repeats = (getattr(network, f"{side}_{what}") for what in ("blocks", "repeat_mappers"))
-        for blocks, mappers in zip(levels, repeats, strict=True):
-            level = [block.depthwise.out_channels for block in blocks if hasattr(block, "depthwise")]
-            widths += level * (len(mappers) + 1)
-    return tuple(widths)
 
 
 def with_mask(control: Any, mask: Tensor) -> CascadeControl:
