@@ -131,3 +131,30 @@ def _kron(parts: Parts) -> Tensor:
             rank = b.shape[0]
     scale = float(parts["alpha"]) / rank if "alpha" in parts and rank else 1.0
     return torch.kron(*factors) * scale
+
+
+def delta(parts: Parts, shape: Shape) -> Tensor:
+    """What parts add to a weight of a shape, in fp32; for kinds that add the same to any weight.
+
+    Raises:
+        ValueError: the change depends on the weight, as a rotation or a magnitude does.
+    """
+    if set(parts) & {"dora_scale", "oft_blocks", "set_weight", *_GLORA}:
+        raise ValueError(
+            f"a change by {', '.join(sorted(parts))} depends on the weight; apply it with a MODEL"
+        )
+    if "diff" in parts:
+        return parts["diff"].float().reshape(shape)
+    if "lokr_w1" in parts or "lokr_w1_a" in parts:
+        return _kron(parts).reshape(shape)
+    if "hada_w1_a" in parts:
+        one, other = (parts[f"hada_w{i}_a"].float() @ parts[f"hada_w{i}_b"].float() for i in (1, 2))
+        whole, rank = one * other, parts["hada_w1_b"].shape[0]
+    else:
+        up, down = parts["lora_up.weight"].float().flatten(1), parts["lora_down.weight"].float().flatten(1)
+        middle = parts.get("lora_mid.weight")
+        between = (
+            torch.einsum("mn...,ni->mi...", middle.float(), down).flatten(1) if middle is not None else down
+        )
+        whole, rank = up @ between, down.shape[0]
+    return (whole * (float(parts["alpha"]) / rank if "alpha" in parts else 1.0)).reshape(shape)
