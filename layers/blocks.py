@@ -15,6 +15,11 @@ from .channels_last import layer_norm, on_channels_first
 from .hooks import NO_HOOKS, Hooks, Place, Projected, Sources, around
 from .ops import Operations
 
+WIDENING = 4
+"""Times that the MLP of a block is wider inside."""
+
+_TINY = 1e-36  # under a root, where its slope would be infinite
+
 
 class GlobalResponseNorm(nn.Module):
     """Scale each channel by its norm over the whole map, relative to the mean of all channels.
@@ -28,22 +33,58 @@ class GlobalResponseNorm(nn.Module):
         self.beta = nn.Parameter(ops.zeros(1, 1, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Accumulated in fp32: a map of 128x128 cells sums 16,384 squares. The parameters are cast here
-        # because a host casts the weights of its own layers only.
-        norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
+        return self.with_norm(x, channel_norm(x))
+
+    def with_norm(self, x: Tensor, norm: Tensor) -> Tensor:
+        """The same for a part of a map; ``norm`` is the whole map's, ``b 1 1 c`` in fp32."""
         relative = (norm / (norm.mean(dim=-1, keepdim=True) + 1e-6)).to(x.dtype)
+        # The parameters are cast here because a host casts the weights of its own layers only.
         return torch.addcmul(self.beta.to(x), x, 1 + self.gamma.to(x) * relative)
 
 
-def response_mlp(c_in: int, width: int, ops: Operations) -> nn.Sequential:
-    """Two linear layers with GELU and a response norm between, four times as wide inside."""
-    return nn.Sequential(
-        ops.Linear(c_in, width * 4),
-        nn.GELU(),
-        GlobalResponseNorm(width * 4, ops),
-        nn.Dropout(0.0),  # holds the place in the key names; training sets its rate
-        ops.Linear(width * 4, width),
-    )
+def channel_norm(x: Tensor) -> Tensor:
+    """Euclidean norm of each channel over a map, ``b h w c`` → ``b 1 1 c`` in fp32 or wider.
+
+    Accumulated in fp32: a map of 128x128 cells sums 16,384 squares, too many for half precisions.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    if x.is_cuda:  # one pass and no memory; on a CPU torch's loop over these axes is twice as slow as the sum
+        return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=wide)
+    return channel_squares(x).clamp_min(_TINY).sqrt()
+
+
+def channel_squares(x: Tensor) -> Tensor:
+    """Sum of squares of each channel over a map, as ``channel_norm``."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return x.to(wide).square().sum(dim=(1, 2), keepdim=True)
+
+
+class ResponseMLP(nn.Sequential):
+    """Two linear layers with GELU and a response norm between, ``WIDENING`` times as wide inside."""
+
+    def __init__(self, c_in: int, width: int, ops: Operations):
+        super().__init__(
+            ops.Linear(c_in, width * WIDENING),
+            nn.GELU(),
+            GlobalResponseNorm(width * WIDENING, ops),
+            nn.Dropout(0.0),  # holds the place in the key names; training sets its rate
+            ops.Linear(width * WIDENING, width),
+        )
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Of ``b h w c``; with ``rows``, the wide values exist for so many rows of the map at a time.
+
+        They are then computed twice, first for the norm over the whole map, which takes a third more work;
+        the result is the same.
+        """
+        if rows is None or rows >= x.shape[1]:
+            return super().forward(x)
+        expand, gelu, response, dropout, reduce = self
+        strips = x.split(rows, dim=1)
+        squares = sum(channel_squares(gelu(expand(strip))) for strip in strips)
+        norm = squares.clamp_min(_TINY).sqrt()
+        out = [reduce(dropout(response.with_norm(gelu(expand(strip)), norm))) for strip in strips]
+        return torch.cat(out, dim=1)
 
 
 class ResBlock(nn.Module):
@@ -55,13 +96,13 @@ class ResBlock(nn.Module):
     def __init__(self, width: int, c_skip: int, kernel_size: int, ops: Operations):
         super().__init__()
         self.depthwise = ops.Conv2d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
-        self.channelwise = response_mlp(width + c_skip, width, ops)
+        self.channelwise = ResponseMLP(width + c_skip, width, ops)
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None = None, rows: int | None = None) -> Tensor:
         y = layer_norm(on_channels_first(self.depthwise, x))
         if skip is not None:
             y = torch.cat([y, skip], dim=-1)
-        return x + self.channelwise(y)
+        return x + self.channelwise(y, rows)
 
 
 class FeedForwardBlock(nn.Module):
@@ -69,10 +110,10 @@ class FeedForwardBlock(nn.Module):
 
     def __init__(self, width: int, ops: Operations):
         super().__init__()
-        self.channelwise = response_mlp(width, width, ops)
+        self.channelwise = ResponseMLP(width, width, ops)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.channelwise(layer_norm(x))
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        return x + self.channelwise(layer_norm(x), rows)
 
 
 class TimestepBlock(nn.Module):

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .blocks import AttnBlock, ResBlock, TimestepBlock
+from .blocks import WIDENING, AttnBlock, ResBlock, TimestepBlock
 from .channels_last import on_channels_first, resize, to_channels_last
 from .hooks import NO_HOOKS, AroundUnit, Hooks, Place
 from .trunk import Level, TrunkConfig, first_units
@@ -25,6 +25,14 @@ class _Run:
     tokens: Tensor
     residuals: Residuals
     hooks: Hooks
+    wide_values: int | None
+
+    def rows(self, x: Tensor) -> int | None:
+        """How many rows of a map a block widens at a time."""
+        if self.wide_values is None:
+            return None
+        batch, _, width, channels = x.shape
+        return max(1, self.wide_values // (batch * width * channels * WIDENING))
 
 
 def _run_unit(
@@ -36,14 +44,14 @@ def _run_unit(
             residual = next(mine)
             if residual is not None:
                 x = x + resize(to_channels_last(residual), *x.shape[1:3]).to(x.dtype)
-            x = block(x, skip)
+            x = block(x, skip, run.rows(x))
             skip = None
         elif isinstance(block, TimestepBlock):
             x = block(x, run.embedding)
         elif isinstance(block, AttnBlock):
             x = block(x, run.tokens, run.hooks)
         else:
-            x = block(x)
+            x = block(x, run.rows(x))
     return x
 
 
@@ -92,6 +100,7 @@ def run_trunk(
     tokens: Tensor,
     control: Sequence[Tensor | None] = (),
     hooks: Hooks = NO_HOOKS,
+    wide_values: int | None = None,
 ) -> Tensor:
     """Walk the levels down and up again.
 
@@ -106,12 +115,14 @@ def run_trunk(
         control: what to add before each residual block, in running order, None for nothing; each
             ``b c h w`` of any size. Blocks beyond its end get nothing.
         hooks: of others around units, blocks and attention.
+        wide_values: how many values there may be inside a block's MLP, where a network needs most memory;
+            None for as many as the map has. Fewer take a third more time and give the same.
 
     Returns:
         ``b h w c``.
     """
     config: TrunkConfig = network.config.trunk
-    run, size = _Run(embedding, tokens, iter(control), hooks), x.shape[1:3]
+    run, size = _Run(embedding, tokens, iter(control), hooks, wide_values), x.shape[1:3]
     skips: list[Tensor | None] = []
     for blocks, scaler, mappers, level, first in zip(
         network.down_blocks, network.down_downscalers, network.down_repeat_mappers,

@@ -129,7 +129,13 @@ class StageB(nn.Module):
         return mapped + layer_norm(on_channels_first(self.pixels_mapper, pixels))
 
     def forward(
-        self, x: Tensor, t: Tensor, tokens: Tensor, semantic_map: Tensor, hooks: Hooks = NO_HOOKS
+        self,
+        x: Tensor,
+        t: Tensor,
+        tokens: Tensor,
+        semantic_map: Tensor,
+        hooks: Hooks = NO_HOOKS,
+        wide_values: int | None = None,
     ) -> Tensor:
         """Predict the noise in ``x``, or its velocity if the network was trained for that.
 
@@ -138,7 +144,7 @@ class StageB(nn.Module):
             t: time in [0, 1] of the unshifted cosine schedule at the noise level of ``x``, ``b``, fp32.
             tokens: from ``tokens``.
             semantic_map: from ``semantic_map``.
-            hooks: see ``layers.walk.run_trunk``.
+            hooks, wide_values: see ``layers.walk.run_trunk``.
 
         Returns:
             The prediction, same shape as ``x``.
@@ -146,6 +152,6 @@ class StageB(nn.Module):
         trunk = self.config.trunk
         embedding = time_embedding(t, trunk.c_r, len(trunk.t_conds), x.dtype)
         h = layer_norm(to_channels_last(self.embedding(x))) + semantic_map
-        h = run_trunk(self, h, embedding, tokens, hooks=hooks)
+        h = run_trunk(self, h, embedding, tokens, hooks=hooks, wide_values=wide_values)
         h = on_channels_first(self.clf[1], layer_norm(h))
         return functional.pixel_shuffle(to_channels_first(h), self.config.patch_size)

@@ -6,7 +6,6 @@ those types, and nothing else of them fits other sizes.
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -23,19 +22,16 @@ from torch import Tensor, nn
 
 from ...checkpoints.identify import Part
 from ...checkpoints.recorded import Recorded
-from ...layers.trunk import TrunkConfig
+from ...layers.blocks import WIDENING
 from ...samplers.target import TARGETS
 from .. import check
 from .files import Contents, noted, notes_in, read_part
 from .image_prompt import ENTRY as IMAGE_PROMPTS
 from .image_prompt import image_prompts
 from .messages import say
-from .networks import HostStageB, HostStageC
+from .networks import LIVE_ACTIVATIONS, LIVE_MAPS, HostStageB, HostStageC, activation_bytes
 from .precision import DEFAULT, Precision, precision
 from .sampling import CascadeSampling
-
-LIVE_ACTIVATIONS = 8
-"""Tensors of the widest layer's size that are alive at once in a block, its fp32 copies included."""
 
 
 class MapCond(CONDNoiseShape):
@@ -89,11 +85,11 @@ class _Cascade:
         return target((x - denoised) / sigma, x * alpha, alpha, sigma * alpha)[0]
 
     def memory_required(self, input_shape: list[int], cond_shapes: Any = None) -> float:
-        """Bytes of activations, from the widest layer; the host's formula knows the area of latents alone."""
-        config = self.diffusion_model.config
-        cells = input_shape[0] * math.prod(input_shape[2:]) / getattr(config, "patch_size", 1) ** 2
-        itemsize = comfy.model_management.dtype_size(self.get_dtype_inference())
-        return cells * _widest(config.trunk) * itemsize * LIVE_ACTIVATIONS
+        """Bytes of activations; where they would be much of the device, what parts of them need."""
+        management = comfy.model_management
+        fast = activation_bytes(self.diffusion_model.config, input_shape, self.get_dtype_inference())
+        in_parts = fast * LIVE_MAPS / WIDENING / LIVE_ACTIVATIONS
+        return min(fast, max(in_parts, management.get_total_memory(management.get_torch_device()) / 2))
 
     def _once(self, compute: Callable[..., Tensor], device: torch.device, *inputs: Tensor) -> Tensor:
         """What does not change over a sampling run, computed where and as precisely as the run computes.
@@ -105,12 +101,6 @@ class _Cascade:
         repeated = (comfy.utils.repeat_to_batch_size(tensor, batch) for tensor in inputs)
         with torch.no_grad():
             return compute(*(tensor.to(device, dtype) for tensor in repeated))
-
-
-def _widest(trunk: TrunkConfig) -> float:
-    """Features inside the widest MLP to a cell of the finest level."""
-    shrink = 4 if trunk.transition == "strided" else 1
-    return max(4 * level.width / shrink**i for i, level in enumerate(trunk.down))
 
 
 class CascadeC(_Cascade, StableCascade_C):

@@ -6,21 +6,42 @@ loader, merging nodes and LoRAs know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.model_management import dtype_size, get_free_memory
 from comfy.ops import cast_bias_weight, manual_cast, uncast_bias_weight
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor, nn
 
+from ...layers.blocks import WIDENING
 from ...layers.half import half_attention, half_linear
 from ...layers.ops import Operations
 from ...stage_b import StageB
 from ...stage_c import StageC
 from .patches import Options, Prompt, hooks_of
+
+LIVE_ACTIVATIONS = 8
+"""Tensors of the size of a block's widest values that are alive at once, its fp32 copies included."""
+
+LIVE_MAPS = 12
+"""The same of a map between blocks, skips included, where the widest values are computed in parts."""
+
+ALWAYS_FITS = 2**28
+"""Bytes of activations below which nobody asks how much memory is free."""
+
+
+def activation_bytes(config: Any, shape: Sequence[int], dtype: torch.dtype) -> float:
+    """What a call takes for latents ``b c h w``, from the widest level: the area alone tells too little."""
+    trunk = config.trunk
+    shrink = 4 if trunk.transition == "strided" else 1
+    widest = max(WIDENING * level.width / shrink**i for i, level in enumerate(trunk.down))
+    cells = shape[0] * math.prod(shape[2:]) / getattr(config, "patch_size", 1) ** 2
+    return cells * widest * dtype_size(dtype) * LIVE_ACTIVATIONS
 
 
 class HostAttention:
@@ -113,6 +134,14 @@ class _HostNetwork(nn.Module):
         self.host_attention.options = options
         return self.predict(x, t, control, options, **conditions)
 
+    def wide_values(self, x: Tensor) -> int | None:
+        """How many values may be inside an MLP in the memory there is; see ``run_trunk``."""
+        needed = activation_bytes(self.config, x.shape, x.dtype)
+        if needed < ALWAYS_FITS or torch.compiler.is_compiling():
+            return None
+        free = get_free_memory(x.device)
+        return None if needed < free else int(free / 2 / dtype_size(x.dtype) / LIVE_ACTIVATIONS)
+
 
 class HostStageC(_HostNetwork, StageC):
     """Stage C as the host calls it."""
@@ -134,7 +163,7 @@ class HostStageC(_HostNetwork, StageC):
         residuals = tuple(reversed((control or {}).get("input", ())))
         prompt = None if text is None else Prompt(text, self.text_tokens)
         hooks = hooks_of(options, list(x.shape), self.config.trunk.head_width, prompt)
-        return StageC.forward(self, x, t, tokens, residuals, hooks)
+        return StageC.forward(self, x, t, tokens, residuals, hooks, self.wide_values(x))
 
 
 class HostStageB(_HostNetwork, StageB):
@@ -145,4 +174,4 @@ class HostStageB(_HostNetwork, StageB):
     ) -> Tensor:
         """See ``StageB.forward``. No ControlNet steers Stage B, and it is given no text."""
         hooks = hooks_of(options, list(x.shape), self.config.trunk.head_width)
-        return StageB.forward(self, x, t, tokens, semantic_map, hooks)
+        return StageB.forward(self, x, t, tokens, semantic_map, hooks, self.wide_values(x))

@@ -267,3 +267,16 @@ def test_weights_arrive_in_layers_that_are_born_without(tiny, tiny_files, monkey
     x, t, tokens = unit(1, 16, 5, 5), torch.tensor([0.4]), unit(1, 13, 32)
     ours, plain = model.diffusion_model, tiny.stage_c.model.diffusion_model
     assert torch.equal(ours(x, t, tokens=tokens), plain(x, t, tokens=tokens))
+
+
+def test_models_sample_the_same_where_memory_is_short(tiny, prompts, ksample, monkeypatch):
+    from comfyui_cascade.nodes.host import networks
+
+    prior = with_prior(prompts.positive, unit(1, 16, 9, 13))
+    runs = {"stage_c": (prompts.positive, zeros(1, 16, 9, 13)), "stage_b": (prior, zeros(1, 4, 36, 52))}
+    whole = {name: ksample(getattr(tiny, name), p, prompts.negative, x) for name, (p, x) in runs.items()}
+    monkeypatch.setattr(networks, "ALWAYS_FITS", 0)
+    monkeypatch.setattr(networks, "get_free_memory", lambda device: 2**16)
+    for name, (positive, latents) in runs.items():
+        found = ksample(getattr(tiny, name), positive, prompts.negative, latents)
+        assert 0 < difference(found, whole[name]) < SAMPLING_TOLERANCE
