@@ -76,7 +76,7 @@ class Cascade:
         """What a part's file says of itself."""
         return Recorded.from_metadata(read_header(self._file(part)).metadata, part.value)
 
-    def _target(self, part: Part) -> Target:
+    def target(self, part: Part) -> Target:
         return TARGETS[self.recorded(part).prediction]
 
     @cached_property
@@ -153,7 +153,7 @@ class Cascade:
         return sample(
             lambda x, t: self.c(x, t, with_prompt), noise, generator=generator,
             unconditional=lambda x, t: self.c(x, t, without), steps=sampling.steps_c, cfg=cfg,
-            shift=STAGE_C_SHIFT, target=self._target(Part.STAGE_C), callback=callback,
+            shift=STAGE_C_SHIFT, target=self.target(Part.STAGE_C), callback=callback,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -168,7 +168,7 @@ class Cascade:
         semantic_map = self.b.semantic_map(semantic, height, width)
         latents = sample(
             lambda x, t: self.b(x, t, tokens, semantic_map), noise, generator=generator,
-            steps=sampling.steps_b, shift=STAGE_B_SHIFT, target=self._target(Part.STAGE_B),
+            steps=sampling.steps_b, shift=STAGE_B_SHIFT, target=self.target(Part.STAGE_B),
             solver=SAMPLERS[sampling.sampler_b], callback=callback,
         )  # fmt: skip
         return self.a.decode(latents * STAGE_B_SCALE).clamp(0, 1)

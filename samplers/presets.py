@@ -49,8 +49,8 @@ PRESETS: dict[str, Preset] = {
     "fast": Preset(
         StagePreset(10, STAGE_C_CFG, STAGE_C_SHIFT),
         StagePreset(5, 1.0, STAGE_B_SHIFT),
-        sampler="DPM++ 2M",
-        spacing="aligned",
+        sampler="UniPC",
+        spacing="beta",
     ),
     "Stability": Preset(_C, _B, rho=RHO),
     "ComfyUI": Preset(_C, _B, sampler="euler_ancestral", spacing="simple"),

@@ -74,6 +74,15 @@ def integral_weights(places: list[float], length: float, rate: float) -> list[fl
     return torch.linalg.solve(powers, torch.tensor(moments, dtype=torch.float64)).tolist()
 
 
+def _with(known: list[tuple[float, Tensor]], sigma: Tensor, clean: Tensor) -> list[tuple[float, Tensor]]:
+    """Estimates with a new one before them, which replaces one of the same level.
+
+    Many steps have several at the first level, because the schedule is clamped there.
+    """
+    place = -sigma.double().log().item()
+    return [(place, clean), *(pair for pair in known if pair[0] != place)]
+
+
 def _advance(
     x: Tensor, now: Tensor, then: Tensor, known: list[tuple[float, Tensor]], eta: float = 0.0
 ) -> Tensor:
@@ -101,7 +110,7 @@ def multistep(
         callback(i, now, x, clean)
         if then == 0:
             return clean
-        known = [(-now.double().log().item(), clean), *known][:order]
+        known = _with(known, now, clean)[:order]
         x = _advance(x, now, then, known, eta)
         if eta:
             x = x + then * (1 - (then / now) ** (2 * eta)).sqrt() * fresh()
@@ -119,10 +128,9 @@ def unipc(
         callback(i, now, x, clean)
         if then == 0:
             return clean
-        place = -now.double().log().item()
         if known:
-            x = _advance(before, sigmas[i - 1], now, [(place, clean), *known])
-        known = [(place, clean), *known][:order]
+            x = _advance(before, sigmas[i - 1], now, _with(known, now, clean))
+        known = _with(known, now, clean)[:order]
         before, x = x, _advance(x, now, then, known)
     return x
 
@@ -134,9 +142,9 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, fresh: Fresh, callback: Ca
         callback(i, now, x, clean)
         if then == 0:
             return clean
-        places = [-level.double().log().item() for level in (now, then)]
-        tried = denoise(_advance(x, now, then, [(places[0], clean)]), then)
-        x = _advance(x, now, then, [(places[0], clean), (places[1], tried)])
+        known = _with([], now, clean)
+        tried = denoise(_advance(x, now, then, known), then)
+        x = _advance(x, now, then, _with(known, then, tried))
     return x
 
 
@@ -153,6 +161,9 @@ SOLVERS: dict[str, Solver] = {
     "DDPM of diffusers": diffusers_ddpm,
 }
 """By the names that nodes give them."""
+
+RANDOM = frozenset({"DDPM", "LCM", "DPM++ 2M SDE", "DPM++ 3M SDE", "DDPM of diffusers"})
+"""Those that add fresh noise, so that their results are other pictures than the exact path's."""
 
 EVALUATIONS = {"Heun": 2}
 """Of the network at each step but the last, where it is not 1."""

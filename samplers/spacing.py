@@ -21,8 +21,8 @@ Spacing = Callable[[int, float, float, float], Tensor]
 HOST_TABLE, LCM_TABLE = 10_000, 50
 """Times among which ComfyUI's ``simple`` scheduler, and a network distilled to few steps, know their way."""
 
-ALIGNED = (-5.29, -3.70, -2.64, -1.78, -1.0, -0.22, 0.65, 1.75, 3.35)
-"""LogSNR of a run of ten steps, without its ends; see ``aligned``."""
+ALIGNED = (-6.62, -3.68, -2.18, -0.51, 0.18, 1.66, 2.65, 4.15, 5.13)
+"""LogSNR of a run of ten steps, without its ends, found by ``benchmarks/tuning.py``."""
 
 
 def cosine(steps: int, shift: float = 1.0, start: float = 1.0, end: float = 0.0) -> Tensor:
@@ -67,19 +67,26 @@ def exponential(steps: int, shift: float = 1.0, start: float = 1.0, end: float =
     return _to_zero(lambda share: high * (low / high) ** share, steps, end)
 
 
-def aligned(steps: int, shift: float = 1.0, start: float = 1.0, end: float = 0.0) -> Tensor:
-    """Levels found by minimising the error of ten steps, after Sabour et al. 2024, "Align Your Steps".
+def along(
+    knots: tuple[float, ...], steps: int, shift: float = 1.0, start: float = 1.0, end: float = 0.0
+) -> Tensor:
+    """Levels along a smooth curve of logSNR through knots.
 
-    ``benchmarks/steps.py --tune`` finds them; other numbers of steps are read off the line between them.
+    Args:
+        knots: logSNR at equally spaced places between the ends of the schedule, for a shift of 1.
+        steps, shift, start, end: see ``Spacing``.
     """
     high, low = logsnr_of_time(torch.tensor([0.0, 1.0])).double()
-    knots = torch.stack([low, *torch.tensor(ALIGNED, dtype=torch.float64), high])
-    places = torch.linspace(0, 1, len(knots), dtype=torch.float64)
-    first, last = interpolate(logsnr_of_time(torch.tensor([start, end])).double(), knots, places)
+    curve = _smooth(torch.stack([low, *torch.tensor(knots, dtype=torch.float64), high]))
+    places = torch.linspace(0, 1, len(curve), dtype=torch.float64)
+    first, last = interpolate(logsnr_of_time(torch.tensor([start, end])).double(), curve, places)
     share = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    unshifted = interpolate(first + share * (last - first), places, knots)
-    shifted = (unshifted - 2 * math.log(shift)).clamp(low, high)
-    return _finished(sigma_of_logsnr(shifted), end)
+    unshifted = interpolate(first + share * (last - first), places, curve)
+    return _finished(sigma_of_logsnr((unshifted - 2 * math.log(shift)).clamp(low, high)), end)
+
+
+aligned: Spacing = partial(along, ALIGNED)
+"""Levels with the least error in few steps, after Sabour et al. 2024, "Align Your Steps"."""
 
 
 SPACINGS: dict[str, Spacing] = {
@@ -95,6 +102,21 @@ def interpolate(at: Tensor, places: Tensor, values: Tensor) -> Tensor:
     before, after = places[right - 1], places[right]
     share = ((at - before) / (after - before)).clamp(0, 1)
     return values[right - 1] + share * (values[right] - values[right - 1])
+
+
+def _smooth(knots: Tensor, fine: int = 200) -> Tensor:
+    """A rising curve through rising knots, ``fine`` points from each to the next.
+
+    Source: Fritsch & Butland 1984: cubic pieces whose slopes are harmonic means, which keeps it rising.
+    """
+    rises = knots.diff()
+    inside = 2 * rises[1:] * rises[:-1] / (rises[1:] + rises[:-1])
+    slopes = torch.cat([rises[:1], inside, rises[-1:]])
+    u = torch.arange(fine, dtype=knots.dtype) / fine
+    bend = (3 * rises - 2 * slopes[:-1] - slopes[1:])[:, None] * u**2
+    curl = (slopes[:-1] + slopes[1:] - 2 * rises)[:, None] * u**3
+    pieces = knots[:-1, None] + slopes[:-1, None] * u + bend + curl
+    return torch.cat([pieces.flatten(), knots[-1:]])
 
 
 def _between(share: Tensor, start: float, end: float) -> Tensor:

@@ -1,0 +1,147 @@
+"""The small cascade's stages under a solver and noise levels, against a thousand steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from comfyui_cascade.benchmarks.analytic import nothing, relative
+from comfyui_cascade.benchmarks.drawing import AT_ONCE, Cascade
+from comfyui_cascade.benchmarks.judge import read
+from comfyui_cascade.benchmarks.small_cascade import latent_judge_for
+from comfyui_cascade.benchmarks.verdicts import tally, verdict
+from comfyui_cascade.checkpoints.identify import Part
+from comfyui_cascade.latents.geometry import stage_b_size, stage_c_size
+from comfyui_cascade.samplers.guidance import guide
+from comfyui_cascade.samplers.sample import Network
+from comfyui_cascade.samplers.schedule import (
+    STAGE_B_SHIFT,
+    STAGE_C_SHIFT,
+    alpha_sigma,
+    logsnr_of_sigma,
+    time_of_logsnr,
+)
+from comfyui_cascade.samplers.solvers import RANDOM, SOLVERS, Denoise, Solver
+from comfyui_cascade.samplers.spacing import cosine
+from comfyui_cascade.samplers.target import Target
+from comfyui_cascade.training.picturebook import draw, fresh_scenes, prompt_of
+from torch import Tensor
+
+EXACT_STEPS = 1000
+SIZE = (256, 256)
+Say = Callable[[str], None]
+
+
+def estimate(network: Network, target: Target) -> Denoise:
+    """The clean estimate of a network, on unscaled latents."""
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        logsnr = logsnr_of_sigma(sigma)
+        alpha, sigma_vp = alpha_sigma(logsnr)
+        noisy = alpha * x
+        return target(network(noisy, time_of_logsnr(logsnr).expand(len(x))), noisy, alpha, sigma_vp)[0]
+
+    return denoise
+
+
+class Drawn:
+    """Latents of one stage, drawn from the same noise by any solver.
+
+    Args:
+        parts: clean estimates, a part of the pictures each.
+        noise: of all pictures.
+        shift: of the stage's schedule.
+        say: takes lines about progress.
+    """
+
+    def __init__(self, parts: list[Denoise], noise: Tensor, shift: float, say: Say):
+        self.parts, self.noise, self.shift, self.say = parts, noise, shift, say
+
+    @torch.inference_mode()
+    def draw(self, solver: Solver, sigmas: Tensor) -> Tensor:
+        """All pictures' latents."""
+        generator = torch.Generator().manual_seed(1)
+        drawn = []
+        for denoise, noise in zip(self.parts, self.noise.split(AT_ONCE), strict=True):
+            start = noise * (1 + sigmas[0] ** 2).sqrt()
+            fresh = lambda like=start: torch.randn(like.shape, generator=generator)  # noqa: E731
+            drawn.append(solver(denoise, start, sigmas, fresh, nothing))
+        return torch.cat(drawn)
+
+    @cached_property
+    def exact(self) -> Tensor:
+        """What a thousand steps come to, without fresh noise."""
+        self.say(f"{EXACT_STEPS} steps")
+        return self.draw(SOLVERS["DPM++ 2M"], cosine(EXACT_STEPS, self.shift))
+
+
+class DrawnC:
+    """Stage C's latents of prompts, with the judge's alignment."""
+
+    def __init__(self, weights: Path, judges: Path, count: int, cfg: float, say: Say):
+        cascade = Cascade(weights)
+        self.scenes = fresh_scenes(count)
+        self.judge = latent_judge_for(cascade, judges / "latent_judge.safetensors", say)
+        prompts = [prompt_of(scene) for scene in self.scenes]
+        width, height = stage_c_size(*SIZE, cascade.compression)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(count, cascade.c.config.channels, height, width, generator=generator)
+        starts = range(0, count, AT_ONCE)
+        parts = [_stage_c(cascade, prompts[start : start + AT_ONCE], cfg) for start in starts]
+        self.drawn = Drawn(parts, noise, STAGE_C_SHIFT, say)
+
+    def figures(self, name: str, solver: Solver, sigmas: Tensor) -> dict[str, float]:
+        """Error, for solvers that add no noise, and alignment."""
+        latents, found = self.drawn.draw(solver, sigmas), {}
+        if name not in RANDOM:
+            found["error"] = relative(latents, self.drawn.exact)
+        if self.judge is not None:
+            readings = zip(read(self.judge, latents), self.scenes, strict=True)
+            found["alignment"] = tally([verdict(reading, scene) for reading, scene in readings]).alignment
+        return found
+
+
+class DrawnB:
+    """Stage B's latents of true pictures' Stage C latents."""
+
+    def __init__(self, weights: Path, count: int, say: Say):
+        cascade, scenes = Cascade(weights), fresh_scenes(count)
+        pictures = torch.stack([torch.tensor(draw(scene, SIZE).picture) for scene in scenes])
+        pictures = pictures.movedim(-1, 1).float() / 255
+        width, height = stage_b_size(*SIZE)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(count, cascade.b.config.channels, height, width, generator=generator)
+        parts = []
+        for start in range(0, count, AT_ONCE):
+            prompts = [prompt_of(scene) for scene in scenes[start : start + AT_ONCE]]
+            parts.append(_stage_b(cascade, cascade.semantic(pictures[start : start + AT_ONCE]), prompts))
+        self.drawn = Drawn(parts, noise, STAGE_B_SHIFT, say)
+
+    def figures(self, name: str, solver: Solver, sigmas: Tensor) -> dict[str, float]:
+        """Error, for solvers that add no noise."""
+        if name in RANDOM:
+            return {}
+        return {"error": relative(self.drawn.draw(solver, sigmas), self.drawn.exact)}
+
+
+@torch.inference_mode()
+def _stage_c(cascade: Cascade, prompts: list[str], cfg: float) -> Denoise:
+    """Guided clean estimates of prompts."""
+    network, image = cascade.c, torch.zeros(len(prompts), 1, cascade.c.config.c_image)
+    both = [network.tokens(*cascade.text(texts), image) for texts in (prompts, [""] * len(prompts))]
+    conditional, unconditional = (
+        estimate(lambda x, t, tokens=tokens: network(x, t, tokens), cascade.target(Part.STAGE_C))
+        for tokens in both
+    )
+    return lambda x, sigma: guide(conditional(x, sigma), unconditional(x, sigma), cfg)
+
+
+@torch.inference_mode()
+def _stage_b(cascade: Cascade, semantic: Tensor, prompts: list[str]) -> Denoise:
+    """Clean estimates from Stage C latents."""
+    network, (width, height) = cascade.b, stage_b_size(*SIZE)
+    tokens = network.tokens(cascade.text(prompts)[1])
+    cells = network.semantic_map(semantic, height, width)
+    return estimate(lambda x, t: network(x, t, tokens, cells), cascade.target(Part.STAGE_B))
