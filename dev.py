@@ -8,7 +8,7 @@
     python3 dev.py weights lite --dir ~/ComfyUI
     python3 dev.py train small --minutes 5
     python3 dev.py eval small
-    python3 dev.py bench load
+    python3 dev.py bench steps
     python3 dev.py pictures
 
 The first run makes .venv and fetches a ComfyUI into .comfyui, both git-ignored and safe to delete.
@@ -49,7 +49,7 @@ from development.workflow import find_node, set_widget
 
 WORKFLOW = ROOT / "workflows" / "text_to_image.json"
 FOR_ONE_RUN = ("--disable-api-nodes", "--database-url", "sqlite:///:memory:")
-BENCHES = ("load", "style")  # modules in benchmarks/
+BENCHES = ("load", "steps", "style")  # modules in benchmarks/
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
