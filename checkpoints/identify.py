@@ -97,7 +97,7 @@ LOADERS = {
     Part.IMAGE_ENCODER: "Load Image Encoder (Cascade)",
     Part.SEMANTIC_ENCODER: "Load Semantic Encoder (Cascade)",
     Part.CONTROLNET: "ComfyUI's Load ControlNet Model",
-    Part.LORA: "a LoRA node on a Stage C that is loaded already",
+    Part.LORA: "Load LoRA (Cascade), behind the loader of its model",
     Part.IMAGE_ADAPTER: "Load Image Adapter (Cascade)",
     Part.EMBEDDING: "models/embeddings, and embedding:name in a prompt",
     Part.ALL_IN_ONE_B: "Load Stage B (Cascade)",

@@ -49,6 +49,14 @@ NODES = {
         ],
         ["MODEL"],
     ),
+    "CascadeLoadLora": (
+        ["model", "file", "strength_model", "strength_clip", "clip", "words"],
+        ["MODEL", "CLIP", "STRING"],
+    ),
+    "CascadeCreateHookLora": (
+        ["model", "file", "strength_model", "strength_clip", "clip", "prev_hooks"],
+        ["HOOKS"],
+    ),
     "CascadeDecoderConditioning": (["conditioning", "stage_c"], ["CONDITIONING"]),
     "CascadeSampler": (
         [
