@@ -65,8 +65,8 @@ def train_small(
             return
 
 
-def _export_lora(source: Path, folder: Path) -> None:
-    """Write a LoRA in bf16, as it ships."""
+def _export_adapter(source: Path, folder: Path) -> None:
+    """Write a LoRA or an image adapter in bf16, as it ships."""
     header = read_header(source)
     tensors = {name: tensor.bfloat16() for name, tensor in read_all(header).items()}
     save_tensors(folder / source.name, tensors, header.metadata)
@@ -75,7 +75,7 @@ def _export_lora(source: Path, folder: Path) -> None:
 def export(base: Path, folder: Path) -> dict[Part, int]:
     """Write the files that ship, in bf16, from those that the runs have written.
 
-    LoRAs are written beside them.
+    LoRAs and the image adapter are written beside them.
 
     Returns:
         Bytes of the file of each part.
@@ -94,6 +94,7 @@ def export(base: Path, folder: Path) -> dict[Part, int]:
         weights = read_weights(part, header)
         save(path, part, weights, layout=Layout.STABILITY, dtype=torch.bfloat16, metadata=header.metadata)
         sizes[part] = path.stat().st_size
-    for source in sorted(base.glob("lora_*/lora_*.safetensors")):
-        _export_lora(source, folder)
+    names = ("lora_*/lora_*.safetensors", "image_adapter/image_adapter.safetensors")
+    for source in sorted(path for name in names for path in base.glob(name)):
+        _export_adapter(source, folder)
     return sizes

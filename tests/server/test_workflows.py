@@ -7,11 +7,16 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from comfy_host import ROOT
+from comfyui_cascade.latents.fit import apply, plan
+from PIL import Image
 
 from development.workflow import find_node, set_widget
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+SIZES = {"outpaint": (192, 320, 3)}
+"""Of the pictures, where they are not those of the small cascade's squares."""
 PACK_NODES = re.compile(r"^Cascade")
 NEED_FILES = {"text_to_image_official"}
 """Their loaders pick files that nobody may ship; run below with the small cascade under those names."""
@@ -52,7 +57,7 @@ def picture(run):
 @pytest.mark.parametrize("path", OUT_OF_THE_BOX, ids=lambda path: path.stem)
 def test_workflow_runs_as_shipped_and_draws_a_picture(path, run):
     drawn = run(json.loads(path.read_text()))
-    assert drawn.shape == (256, 256, 3)
+    assert drawn.shape == SIZES.get(path.stem, (256, 256, 3))
     assert drawn.std() > 0.05  # neither black nor flat
 
 
@@ -73,7 +78,8 @@ def test_workflow_names_the_sockets_that_its_nodes_have(path, server):
             continue
         sections = known[node["type"]]["input"]
         declared = [*sections.get("required", {}), *sections.get("optional", {})]
-        assert {entry["name"] for entry in node["inputs"]} == set(declared)
+        # The slots of an input that grows are called after it: images.image0, images.image1.
+        assert {entry["name"].partition(".")[0] for entry in node["inputs"]} == set(declared)
         assert [entry["name"] for entry in node["outputs"]] == known[node["type"]]["output_name"]
 
 
@@ -130,6 +136,38 @@ def test_picture_has_the_colours_of_its_prompt(run):
 def test_size_of_the_picture_follows_the_latents(run):
     workflow = changed(read("text_to_image"), "CascadeEmptyLatents", "width", 320)
     assert run(changed(workflow, "CascadeEmptyLatents", "height", 192)).shape == (192, 320, 3)
+
+
+ROUNDING = 1.01 / 255
+"""Save Image cuts values off to whole steps, one of which a picture may lose on its way through."""
+
+
+def example(name):
+    """A picture that ships."""
+    return np.asarray(Image.open(ROOT / "pictures" / f"{name}.png").convert("RGB"), dtype=np.float32) / 255
+
+
+def test_inpainting_keeps_every_pixel_outside_of_its_mask(run):
+    workflow = read("inpaint")
+    _, width, height = find_node(workflow, title="Size of the hole")["widgets_values"]
+    left, top, _ = find_node(workflow, title="Place of the hole")["widgets_values"]
+    (feather,) = find_node(workflow, type="CascadeMaskLatents")["widgets_values"]
+    kept = np.ones((256, 256), dtype=bool)
+    kept[top - feather : top + height + feather, left - feather : left + width + feather] = False
+    change = np.abs(run(changed(workflow, "SaveImage", "filename_prefix", "kept")) - example("house"))
+    assert 0.4 < kept.mean() < 0.8
+    assert change[kept].max() < ROUNDING
+    assert change[top : top + height, left : left + width].mean() > 0.02
+
+
+def test_outpainting_keeps_the_picture_and_draws_beside_it(run):
+    fit = plan((256, 256), (320, 192), "pad", multiple=64)
+    picture = torch.from_numpy(example("boat")).movedim(-1, 0)[None]
+    canvas = apply(fit, picture)[0].movedim(0, -1).numpy()
+    change = np.abs(run(changed(read("outpaint"), "SaveImage", "filename_prefix", "kept")) - canvas)
+    assert change[:, 80:240].max() < ROUNDING  # without the feathered border
+    assert change[:, :48].mean() > 0.01
+    assert change[:, 272:].mean() > 0.01
 
 
 def redness(picture):
