@@ -21,7 +21,7 @@ Spacing = Callable[[int, float, float, float], Tensor]
 HOST_TABLE, LCM_TABLE = 10_000, 50
 """Times among which ComfyUI's ``simple`` scheduler, and a network distilled to few steps, know their way."""
 
-ALIGNED = (-6.62, -3.68, -2.18, -0.51, 0.18, 1.66, 2.65, 4.15, 5.13)
+ALIGNED = (-6.27, -3.13, -1.83, -0.81, -0.02, 0.86, 2.1, 3.8, 4.93)
 """LogSNR of a run of ten steps, without its ends, found by ``benchmarks/tuning.py``."""
 
 
