@@ -16,9 +16,20 @@ from .host.image_adapter import (
     path_of_image_adapter,
     with_image_adapter,
 )
-from .host.image_prompt import empty_prompt, encode_images, with_as_many_zeros, with_image_prompts
+from .host.image_prompt import (
+    empty_prompt,
+    encode_images,
+    not_wired,
+    with_as_many_zeros,
+    with_image_prompts,
+)
 
 MOST_IMAGES = 16
+
+NO_NEGATIVE = (
+    "the negative output of Image Prompt (Cascade) is used, but nothing was wired to make it of: wire the "
+    "negative prompt into it, or the CLIP of Load Text Encoder (Cascade) for an empty one"
+)
 
 ImageAdapterSocket = io.Custom("CASCADE_IMAGE_ADAPTER")
 
@@ -121,23 +132,25 @@ class CascadeImagePrompt(io.ComfyNode):
         """Both prompts, the positive with the pictures."""
         shown = [image for image in images.values() if image is not None]
         factors = check.numbers(weights, len(shown), "weights")
-        positive, negative = _texts(conditioning, negative, clip)
+        positive = _text(conditioning, clip)
         outputs = [encode_images(clip_vision, image, crop == "center") for image in shown]
         positive = with_image_prompts(positive, outputs, factors, together, noise)
+        if negative is None and clip is None:
+            return io.NodeOutput(positive, not_wired(NO_NEGATIVE))
+        negative = empty_prompt(clip) if negative is None else negative
         return io.NodeOutput(positive, with_as_many_zeros(negative, positive))
 
 
-def _texts(conditioning: list | None, negative: list | None, clip: Any) -> tuple[list, list]:
-    """Both prompts, with an empty text for what is not wired."""
-    if conditioning is None and clip is None:
+def _text(conditioning: list | None, clip: Any) -> list:
+    """The text; an empty one where none is wired."""
+    if conditioning is not None:
+        return conditioning
+    if clip is None:
         raise ValueError(
             "Image Prompt (Cascade) was given neither a conditioning nor a clip, and Stage C needs a text, "
             "if only an empty one: wire the CLIP of Load Text Encoder (Cascade), or an encoded prompt"
         )
-    positive = empty_prompt(clip) if conditioning is None else conditioning
-    if negative is None:
-        negative = empty_prompt(clip) if clip is not None else []
-    return positive, negative
+    return empty_prompt(clip)
 
 
 class CascadeLoadImageAdapter(io.ComfyNode):

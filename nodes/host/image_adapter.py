@@ -24,7 +24,7 @@ from ...layers.hooks import Place, Projected
 from .. import check
 from .files import SMALL
 from .networks import HostStageC
-from .patches import OURS, UNCONDITIONAL, Options
+from .patches import OURS, UNCONDITIONAL, Options, patched_rows
 
 FOLDER = "model_patches"
 """Model folder of the host."""
@@ -58,7 +58,7 @@ def open_image_adapter(path: str) -> LoadedImageAdapter:
     return LoadedImageAdapter(load_image_adapter(path), path.replace("\\", "/").rpartition("/")[2])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImagePatch:
     """What the MODEL carries: image prompts as each block's keys and values, and when and where they count.
 
@@ -67,35 +67,38 @@ class ImagePatch:
         unseen: of no picture, for the negative prompt.
         scale: of what is added.
         region: ``1 h w`` or ``b h w``; None for everywhere.
-        sigmas: first and last noise level at which it counts.
+        sigmas: first and last noise level at which it counts; None for always.
     """
 
     seen: Adapters
     unseen: Adapters
     scale: float
     region: Tensor | None
-    sigmas: tuple[float, float]
+    sigmas: tuple[float, float] | None
 
     def __call__(self, call: Projected, inner: Callable[[Projected], Tensor], options: Options) -> Tensor:
         """See ``patches.OURS``."""
-        first, last = self.sigmas
-        sigma = float(options["sigmas"][0])
-        if call.place not in self.seen or not last <= sigma <= first:
+        if call.place not in self.seen or not self._counts(options):
             return inner(call)
-        prompts = {call.place: self._rows(call.place, len(call.q), options.get("cond_or_uncond", [0]))}
-        return image_attention(prompts, self.scale, self._region(len(call.q)))(call, inner)
+        kinds = options.get("cond_or_uncond", [0])
+        before = options["original_shape"][0]
+        each = before // len(kinds)
+        # Packs that join prompts repeat rows; each is about a row of the latents that are sampled.
+        rows = patched_rows(before, len(call.q), kinds)
+        prompts = {call.place: self._rows(call.place, rows // each, kinds)}
+        region = None if self.region is None else self.region[rows % each % len(self.region)]
+        return image_attention(prompts, self.scale, region)(call, inner)
 
-    def _rows(self, place: Place, count: int, cond_or_uncond: list[int]) -> KeysValues:
+    def _counts(self, options: Options) -> bool:
+        if self.sigmas is None:
+            return True
+        first, last = self.sigmas
+        return last <= float(options["sigmas"][0]) <= first
+
+    def _rows(self, place: Place, chunks: Tensor, kinds: list[int]) -> KeysValues:
         """Keys and values for each row of a batch of positive and negative prompts."""
-        each = count // len(cond_or_uncond)
-        sides = [self.unseen if kind == UNCONDITIONAL else self.seen for kind in cond_or_uncond]
-        parts = zip(*(side[place] for side in sides), strict=True)
-        return KeysValues(*(torch.cat([one.expand(each, -1, -1) for one in part]) for part in parts))
-
-    def _region(self, count: int) -> Tensor | None:
-        if self.region is None or len(self.region) == 1:
-            return self.region
-        return self.region.repeat(-(-count // len(self.region)), 1, 1)[:count]
+        sides = [(self.unseen if kinds[i] == UNCONDITIONAL else self.seen)[place] for i in chunks.tolist()]
+        return KeysValues(*(torch.cat(parts) for parts in zip(*sides, strict=True)))
 
     def to(self, device_or_dtype: Any) -> ImagePatch:
         """On a device; the host also calls it with its weights' precision, which may be too coarse."""
@@ -145,8 +148,10 @@ def with_image_adapter(
     with torch.no_grad():
         image = embeds.detach().cpu().float()[None]
         seen, unseen = adapter(image), adapter(torch.zeros_like(image))
-    sampling = model.get_model_object("model_sampling")
-    first, last = (float(sampling.percent_to_sigma(percent)) for percent in percents)
+    sigmas = None
+    if percents != (0.0, 1.0):
+        sampling = model.get_model_object("model_sampling")
+        sigmas = (sampling.percent_to_sigma(percents[0]), sampling.percent_to_sigma(percents[1]))
     patched = model.clone()
-    patched.set_model_patch(ImagePatch(seen, unseen, scale, region, (first, last)), OURS)
+    patched.set_model_patch(ImagePatch(seen, unseen, scale, region, sigmas), OURS)
     return patched

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from comfy.clip_vision import Output
+from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ...conditioning.image import Together, blurred, combined
@@ -96,6 +97,11 @@ def _output(embeds: Tensor) -> Output:
 
 def _entry(output: Output, weight: float, noise: float) -> dict[str, Any]:
     return {"clip_vision_output": output, "strength": weight, "noise_augmentation": noise}
+
+
+def not_wired(why: str) -> ExecutionBlocker:
+    """An output that stops, with a sentence, whatever uses it."""
+    return ExecutionBlocker(why)
 
 
 def empty_prompt(clip: Any) -> list:

@@ -164,7 +164,7 @@ class _Patches:
         q, k, v = s.q, prompt.text, prompt.text
         for patch in self.of("attn2_patch"):
             q, k, v = patch(q, k, v, options)
-        rows = _rows(len(s.q), len(q), options.get("cond_or_uncond", [0])).to(q.device)
+        rows = patched_rows(len(s.q), len(q), options.get("cond_or_uncond", [0])).to(q.device)
         count = prompt.text.shape[1]
 
         def tokens(text: Tensor, others: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ def _told(patch: Callable, inner: Callable, options: Options) -> Callable:
     return lambda call: patch(call, inner, options)
 
 
-def _rows(before: int, after: int, cond_or_uncond: list[int]) -> Tensor:
+def patched_rows(before: int, after: int, cond_or_uncond: list[int]) -> Tensor:
     """Which row of a batch each row of a patched one is about.
 
     Packs that join prompts repeat the rows of each positive prompt, all of it once for each prompt, and

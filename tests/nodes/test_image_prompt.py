@@ -95,6 +95,15 @@ def test_text_is_empty_where_none_is_wired(comfy_nodes, tiny, prompt):
     assert vectors(positive).shape[0] == 1
 
 
+def test_negative_that_was_not_wired_says_so_only_where_it_is_used(prompt):
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    positive, negative = prompt(picture(), negative=None)
+    assert vectors(positive).shape[0] == 1
+    assert isinstance(negative, ExecutionBlocker)
+    assert "wire" in negative.message
+
+
 def test_no_text_at_all_is_an_error_that_says_what_to_wire(prompt):
     with pytest.raises(ValueError, match="wire the CLIP of Load Text Encoder"):
         prompt(picture(), conditioning=None)
@@ -182,16 +191,41 @@ def test_empty_region_is_no_picture(prompts, adapted, draw):
     assert torch.equal(everywhere, draw(prompts.positive, model=adapted()))
 
 
-def test_negative_prompt_sees_no_picture(prompts, adapted, draw, ksample, tiny):
-    """Guidance of a batch of both prompts is that of two calls, one for each side."""
-    from comfyui_cascade.nodes.host.patches import OURS
+def test_negative_prompt_sees_no_picture(prompts, adapted, draw):
+    # At cfg 0 the host draws what the negative prompt alone says, in one batch with the positive.
+    of_negative = [draw(prompts.positive, model=adapted(seed=seed), cfg=0.0) for seed in (0, 1)]
+    of_positive = [draw(prompts.positive, model=adapted(seed=seed), cfg=1.0) for seed in (0, 1)]
+    assert torch.equal(*of_negative)
+    assert difference(*of_positive) > 1e-3
 
-    model = adapted()
-    patch = model.model_options["transformer_options"]["patches"][OURS][0]
-    place = next(iter(patch.seen))
-    keys, _ = patch._rows(place, 4, [1, 0])
-    assert torch.equal(keys[:2], patch.unseen[place].keys.expand(2, -1, -1))
-    assert torch.equal(keys[2:], patch.seen[place].keys.expand(2, -1, -1))
+
+def test_each_latent_of_a_batch_has_its_own_region(prompts, adapted, ksample, tiny):
+    regions = torch.stack([torch.zeros(8, 8), torch.ones(8, 8)])
+    plain, with_regions, seen = (
+        ksample(model, prompts.positive, prompts.negative, torch.zeros(2, 16, 6, 6))
+        for model in (tiny.stage_c, adapted(region=regions), adapted())
+    )
+    assert difference(with_regions[0], plain[0]) < 1e-5
+    assert difference(with_regions[1], seen[1]) < 1e-5
+    assert difference(with_regions[1], plain[1]) > 1e-3
+
+
+def test_packs_that_join_prompts_see_the_picture_in_each(prompts, adapted, draw):
+    model = adapted().clone()
+
+    def twice(q, k, v, options):
+        conds = [0 if kind == 1 else 1 for kind in options["cond_or_uncond"]]
+        rows = [i for i, conditional in enumerate(conds) for _ in range(1 + conditional)]
+        return q[rows], k[rows], v[rows]
+
+    def mean(y, options):
+        counts = [1 if kind == 1 else 2 for kind in options["cond_or_uncond"]]
+        return torch.stack([part.mean(dim=0) for part in y.split(counts)])
+
+    model.set_model_attn2_patch(twice)
+    model.set_model_attn2_output_patch(mean)
+    joined = draw(prompts.positive, model=model, cfg=3.0)
+    assert difference(joined, draw(prompts.positive, model=adapted(), cfg=3.0)) < 1e-4
 
 
 def test_patches_of_the_host_work_beside_it(prompts, adapted, draw):
