@@ -32,7 +32,8 @@ class Scales:
 
     def alpha_of(self, flat: str) -> float | None:
         """What to divide by the rank for the scale of a module, named with underscores; None if not said."""
-        alpha, rank = self._entry(flat, "lora_alpha", "alpha_pattern"), self._entry(flat, "r", "rank_pattern")
+        named = "lora_alpha" if "lora_alpha" in self.config else "alpha"  # the second for LyCORIS kinds
+        alpha, rank = self._entry(flat, named, "alpha_pattern"), self._entry(flat, "r", "rank_pattern")
         if not isinstance(alpha, int | float) or not isinstance(rank, int) or rank < 1:
             return None
         return alpha * (rank**0.5 if self.config.get("use_rslora") else 1.0)

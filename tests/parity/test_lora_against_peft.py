@@ -1,0 +1,72 @@
+"""LoRAs that PEFT makes on the prior of diffusers and writes itself, read by us: the same outputs."""
+
+import pytest
+import torch
+from comfyui_cascade.adapters.lora import fit, read_lora
+from comfyui_cascade.adapters.lora_merge import merge
+from comfyui_cascade.checkpoints.layout import shapes
+from comfyui_cascade.stage_c import StageC, StageCConfig
+from diffusers.models.unets.unet_stable_cascade import StableCascadeUNet
+from native import native
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
+from random_weights import difference, randomise
+from trunk_sizes import IMAGE, POOLED, STAGE_C, TEXT, heads, stage_c_inputs
+
+TOLERANCE = 3e-5  # fp32, relative to the largest value; that of the networks themselves
+SIZE = STAGE_C["released form"]
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+
+CONFIGS = {
+    "lora": LoraConfig(r=4, lora_alpha=6, target_modules=ATTENTION),
+    "rank-stabilised": LoraConfig(r=4, lora_alpha=6, use_rslora=True, target_modules=ATTENTION),
+    "patterns": LoraConfig(
+        r=4, lora_alpha=4, target_modules=[*ATTENTION, "kv_mapper.1"],
+        rank_pattern={"to_q": 2}, alpha_pattern={"to_q": 5},
+    ),
+    "loha": LoHaConfig(r=4, alpha=6, target_modules=ATTENTION),
+    "lokr": LoKrConfig(r=2, alpha=6, target_modules=ATTENTION),
+}  # fmt: skip
+
+
+def prior():
+    """The same layers as Stage C of this size, in diffusers."""
+    kinds = {"C": "SDCascadeResBlock", "T": "SDCascadeTimestepBlock", "A": "SDCascadeAttnBlock"}
+    return StableCascadeUNet(
+        in_channels=16, out_channels=16, patch_size=1, clip_text_in_channels=TEXT,
+        clip_image_in_channels=IMAGE, clip_text_pooled_in_channels=POOLED, clip_seq=4,
+        switch_level=[False] * (len(SIZE["c_hidden"]) - 1), conditioning_dim=SIZE["c_cond"],
+        block_out_channels=SIZE["c_hidden"], num_attention_heads=heads(SIZE, none=0),
+        down_num_layers_per_block=SIZE["blocks"][0], up_num_layers_per_block=SIZE["blocks"][1],
+        down_blocks_repeat_mappers=SIZE["repeats"][0], up_blocks_repeat_mappers=SIZE["repeats"][1],
+        block_types_per_layer=[[kinds[kind] for kind in unit] for unit in SIZE["units"]],
+        timestep_conditioning_type=SIZE["t_conds"], dropout=[0.0] * len(SIZE["c_hidden"]),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_network_with_a_lora_of_peft_equals_ours_with_it_merged(tmp_path, kind):
+    reference = randomise(prior())
+    ours = native(StageC, StageCConfig, reference, head_dim=SIZE["head_dim"])
+    ours.load_state_dict({key: value.clone() for key, value in ours.state_dict().items()}, assign=True)
+    inputs = stage_c_inputs(SIZE, 2, images=1)
+    adapted = get_peft_model(reference, CONFIGS[kind])
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if any(part in name for part in ("lora_", "hada_", "lokr_")):
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    adapted.save_pretrained(tmp_path)
+    lora = fit(read_lora(tmp_path / "adapter_model.safetensors"), shapes(ours.state_dict()), None, "Stage C")
+    assert lora.unmatched == ()
+
+    def theirs():
+        x, t, text, pooled, image = inputs
+        return adapted(x, t, clip_text_pooled=pooled, clip_text=text, clip_img=image).sample
+
+    with torch.inference_mode():
+        x, t, *rest = inputs
+        before = ours(x, t, ours.tokens(*rest))
+        merge(ours, lora)
+        after = ours(x, t, ours.tokens(*rest))
+        assert difference(after, theirs()) < TOLERANCE
+        assert difference(after, before) > 100 * TOLERANCE
