@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import comfy.hooks
 import comfy.lora
+import comfy.model_management
 import folder_paths
+import torch
+from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
 from ... import weights as embedded
@@ -78,13 +81,12 @@ def apply_lora(
     lora = _fitted(file, model, clip)
     _warn(file, lora, clip)
     if lora.stage and strength_model:
-        patches = comfy.lora.load_lora(_prefixed(lora.stage, STAGE), _keys(lora, model.model, STAGE))
+        patches = _patches(lora, lora.stage, model.model, STAGE)
         model = model.clone()
         model.add_patches(patches, strength_model)
     learned: tuple[str, ...] = ()
     if clip is not None and strength_clip:
-        target = clip.cond_stage_model
-        patches = comfy.lora.load_lora(_prefixed(lora.text, TEXT), _keys(lora, target, TEXT))
+        patches = _patches(lora, lora.text, clip.cond_stage_model, TEXT)
         clip, learned = _taught(clip, file.file, lora.learned, strength_clip)
         clip.add_patches(patches, strength_clip)
     return Applied(model, clip, learned, _told(file, lora))
@@ -103,8 +105,13 @@ def hook_lora(
     _warn(file, lora, clip)
     if lora.learned.width is not None:
         say(f"`{file.file}` teaches words, which a hook cannot: load it with Load LoRA (Cascade) for these")
-    native = _prefixed(lora.stage, STAGE) | _prefixed(lora.text, f"text_encoders.{TEXT}")
-    return comfy.hooks.create_hook_lora(native, strength_model, strength_clip)
+    hook = comfy.hooks.WeightHook(strength_model, strength_clip)
+    hook.weights = _patches(lora, lora.stage, model.model, STAGE)
+    hook.weights_clip = {} if clip is None else _patches(lora, lora.text, clip.cond_stage_model, TEXT)
+    hook.need_weight_init = False  # they are the host's patches already
+    group = comfy.hooks.HookGroup()
+    group.add(hook)
+    return group
 
 
 def _fitted(file: LoraFile, model: Any, clip: Any) -> Lora:
@@ -132,15 +139,47 @@ def _shapes(model: Any, prefix: str) -> Shapes:
     return {key.removeprefix(prefix): shape for key, shape in every.items()}
 
 
-def _prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {prefix + key: tensor for key, tensor in tensors.items()}
-
-
-def _keys(lora: Lora, model: Any, prefix: str) -> dict[str, str]:
-    """The host's map from names in a file to names of weights, for those weights alone that change."""
+def _patches(lora: Lora, tensors: Mapping[str, Tensor], model: Any, prefix: str) -> dict[str, Any]:
+    """The host's patches, by the names of the weights in its model."""
     names = {key.removesuffix(".weight"): key for key in model.state_dict()}
     changed = (prefix + path for path in lora.changed)
-    return {path: names[path] for path in changed if path in names}
+    keys = {path: names[path] for path in changed if path in names}
+    patches = comfy.lora.load_lora({prefix + key: tensor for key, tensor in tensors.items()}, keys)
+    return {key: _exact(patch) for key, patch in patches.items()}
+
+
+class RowDora(LoRAAdapter):
+    """A DoRA whose magnitudes belong to rows: they are divided by the norms of the rows *with* the change.
+
+    The host divides by those without it, which is not what was trained. Source: Liu et al. 2024, "DoRA",
+    equation 5; PEFT ``tuners/lora/dora.py``.
+    """
+
+    def calculate_weight(
+        self, weight: Tensor, key: str, strength: float, strength_model: float, offset: Any, function: Any,
+        intermediate_dtype: torch.dtype = torch.float32, original_weight: Any = None,
+    ) -> Tensor:  # fmt: skip
+        """See the host."""
+        up, down, alpha, mid, magnitude, reshape = self.weights
+        plain = LoRAAdapter(self.loaded_keys, (up, down, alpha, mid, None, reshape))
+        # At full strength: what is trained is the weight as a whole.
+        moved = plain.calculate_weight(
+            weight.clone(), key, 1.0, strength_model, offset, lambda change: change, intermediate_dtype
+        )
+        lengths = torch.linalg.vector_norm(moved.flatten(1), dim=1)
+        gain = (
+            comfy.model_management.cast_to_device(magnitude, weight.device, weight.dtype).flatten() / lengths
+        )
+        target = moved * gain.view(-1, *(1 for _ in weight.shape[1:]))
+        return weight.add_(function(strength * (target - weight)))
+
+
+def _exact(patch: Any) -> Any:
+    """A patch of the host's, or ours in its place where the host's differs from what was trained."""
+    if not isinstance(patch, LoRAAdapter) or patch.weights[4] is None:
+        return patch
+    rows = patch.weights[0].shape[0]
+    return RowDora(patch.loaded_keys, patch.weights) if patch.weights[4].shape[0] == rows else patch
 
 
 def _warn(file: LoraFile, lora: Lora, clip: Any) -> None:

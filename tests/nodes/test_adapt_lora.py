@@ -108,6 +108,13 @@ def test_dora_and_rotations_equal_their_formulas(put, apply, tiny):
         moved = weight + up @ down
         expected = moved / moved.norm(dim=0, keepdim=True) * scale
         assert (after[f"{path}.weight"] - expected).abs().max() < EXACT
+    rows = 1 + draw(32)  # as PEFT writes them
+    peft = {f"{path.replace('attention.attn', 'attention')}.lora_A.weight": down}
+    peft |= {key.replace("lora_A.weight", "lora_B.weight"): up for key in peft}
+    peft |= {key.replace("lora_A.weight", "lora_magnitude_vector"): rows for key in list(peft)[:1]}
+    with Patched(apply(put(peft), strength_model=0.5)[0]) as after:
+        expected = weight + 0.5 * (rows[:, None] * moved / moved.norm(dim=1, keepdim=True) - weight)
+        assert (after[f"{path}.weight"] - expected).abs().max() < EXACT
     blocks = draw(4, 8, 8)
     with Patched(apply(put({f"{name}.oft_blocks": blocks}))[0]) as after:
         skew = blocks - blocks.transpose(1, 2)
