@@ -29,7 +29,6 @@ from comfyui_cascade.samplers.target import Target
 from comfyui_cascade.training.picturebook import draw, fresh_scenes, prompt_of
 from torch import Tensor
 
-EXACT_STEPS = 1000
 SIZE = (256, 256)
 Say = Callable[[str], None]
 
@@ -53,11 +52,12 @@ class Drawn:
         parts: clean estimates, a part of the pictures each.
         noise: of all pictures.
         shift: of the stage's schedule.
+        exact_steps: that stand for infinitely many.
         say: takes lines about progress.
     """
 
-    def __init__(self, parts: list[Denoise], noise: Tensor, shift: float, say: Say):
-        self.parts, self.noise, self.shift, self.say = parts, noise, shift, say
+    def __init__(self, parts: list[Denoise], noise: Tensor, shift: float, exact_steps: int, say: Say):
+        self.parts, self.noise, self.shift, self.exact_steps, self.say = parts, noise, shift, exact_steps, say
 
     @torch.inference_mode()
     def draw(self, solver: Solver, sigmas: Tensor) -> Tensor:
@@ -72,15 +72,15 @@ class Drawn:
 
     @cached_property
     def exact(self) -> Tensor:
-        """What a thousand steps come to, without fresh noise."""
-        self.say(f"{EXACT_STEPS} steps")
-        return self.draw(SOLVERS["DPM++ 2M"], cosine(EXACT_STEPS, self.shift))
+        """What very many steps come to, without fresh noise."""
+        self.say(f"{self.exact_steps} steps")
+        return self.draw(SOLVERS["DPM++ 2M"], cosine(self.exact_steps, self.shift))
 
 
 class DrawnC:
     """Stage C's latents of prompts, with the judge's alignment."""
 
-    def __init__(self, weights: Path, judges: Path, count: int, cfg: float, say: Say):
+    def __init__(self, weights: Path, judges: Path, count: int, cfg: float, exact_steps: int, say: Say):
         cascade = Cascade(weights)
         self.scenes = fresh_scenes(count)
         self.judge = latent_judge_for(cascade, judges / "latent_judge.safetensors", say)
@@ -90,7 +90,7 @@ class DrawnC:
         noise = torch.randn(count, cascade.c.config.channels, height, width, generator=generator)
         starts = range(0, count, AT_ONCE)
         parts = [_stage_c(cascade, prompts[start : start + AT_ONCE], cfg) for start in starts]
-        self.drawn = Drawn(parts, noise, STAGE_C_SHIFT, say)
+        self.drawn = Drawn(parts, noise, STAGE_C_SHIFT, exact_steps, say)
 
     def figures(self, name: str, solver: Solver, sigmas: Tensor) -> dict[str, float]:
         """Error, for solvers that add no noise, and alignment."""
@@ -106,7 +106,7 @@ class DrawnC:
 class DrawnB:
     """Stage B's latents of true pictures' Stage C latents."""
 
-    def __init__(self, weights: Path, count: int, say: Say):
+    def __init__(self, weights: Path, count: int, exact_steps: int, say: Say):
         cascade, scenes = Cascade(weights), fresh_scenes(count)
         pictures = torch.stack([torch.tensor(draw(scene, SIZE).picture) for scene in scenes])
         pictures = pictures.movedim(-1, 1).float() / 255
@@ -117,7 +117,7 @@ class DrawnB:
         for start in range(0, count, AT_ONCE):
             prompts = [prompt_of(scene) for scene in scenes[start : start + AT_ONCE]]
             parts.append(_stage_b(cascade, cascade.semantic(pictures[start : start + AT_ONCE]), prompts))
-        self.drawn = Drawn(parts, noise, STAGE_B_SHIFT, say)
+        self.drawn = Drawn(parts, noise, STAGE_B_SHIFT, exact_steps, say)
 
     def figures(self, name: str, solver: Solver, sigmas: Tensor) -> dict[str, float]:
         """Error, for solvers that add no noise."""

@@ -5,8 +5,8 @@ small cascade, with guidance as it ships. Columns are evaluations of the network
 twice.
 
 Errors are shares of the data's spread. ``gaussian`` is the exact distance of what a solver draws from the
-data. The others compare with 1,000 steps from the same noise, which only means something for solvers that
-add none. For those that do, ``mixture`` is the distance from true data, ``stage_c`` has the judge's
+data. The others compare with 1,000 steps of DPM++ from the same noise, which only means something for solvers
+that add none. For those that do, ``mixture`` is the distance from true data, ``stage_c`` has the judge's
 alignment, and ``stage_b`` has nothing.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from comfyui_cascade.benchmarks.analytic import Gaussian, Mixture, relative
-from comfyui_cascade.benchmarks.drawn_steps import EXACT_STEPS, DrawnB, DrawnC
+from comfyui_cascade.benchmarks.drawn_steps import DrawnB, DrawnC
 from comfyui_cascade.benchmarks.judge import HERE
 from comfyui_cascade.samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
 from comfyui_cascade.samplers.solvers import EVALUATIONS, RANDOM, SOLVERS, Solver
@@ -29,6 +29,7 @@ from comfyui_cascade.samplers.spacing import SPACINGS, exponential
 from comfyui_cascade.weights import path as weights_path
 from torch import Tensor
 
+EXACT_STEPS = 1000
 STEPS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
 COMPARED = [name for name in SOLVERS if name != "DDPM of diffusers"]
 SPACED = [name for name in SPACINGS if name not in ("simple", "lcm")]
@@ -134,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spacings", nargs="+", choices=SPACED, default=SPACED, help="(all)")
     parser.add_argument("--evaluations", nargs="+", type=int, default=STEPS, help="(%(default)s)")
     parser.add_argument("--n", type=int, default=32, help="pictures of the small cascade (%(default)s)")
+    parser.add_argument(
+        "--exact-steps", type=int, default=EXACT_STEPS, help="of the small cascade's best path (%(default)s)"
+    )
     parser.add_argument("--cfg", type=float, default=2.5, help="guidance of Stage C (%(default)s)")
     shipped = weights_path("stage_a").parent
     parser.add_argument("--weights", type=Path, default=shipped, help="folder of the parts (%(default)s)")
@@ -155,11 +159,11 @@ def main(arguments: list[str] | None = None) -> int:
     measure = measured(options.solvers, options.spacings, say)
 
     def stage_c(evaluations: Sequence[int], measure: Callable) -> list[Row]:
-        drawn = DrawnC(options.weights, options.judges, options.n, options.cfg, say)
+        drawn = DrawnC(options.weights, options.judges, options.n, options.cfg, options.exact_steps, say)
         return measure(evaluations, STAGE_C_SHIFT, drawn.figures)
 
     def stage_b(evaluations: Sequence[int], measure: Callable) -> list[Row]:
-        drawn = DrawnB(options.weights, options.n, say)
+        drawn = DrawnB(options.weights, options.n, options.exact_steps, say)
         return measure(evaluations, STAGE_B_SHIFT, drawn.figures)
 
     cases = {"gaussian": gaussian, "mixture": mixture, "stage_c": stage_c, "stage_b": stage_b}
