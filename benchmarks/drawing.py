@@ -140,9 +140,14 @@ class Cascade:
 
     @torch.inference_mode()
     def draw_latents(
-        self, prompts: Sequence[str], cfg: float, sampling: Sampling, callback: Callback | None = None
+        self,
+        prompts: Sequence[str],
+        cfg: float,
+        sampling: Sampling,
+        callback: Callback | None = None,
+        control: Sequence[Tensor | None] = (),
     ) -> Tensor:
-        """Stage C latents of prompts, drawn without image prompts."""
+        """Stage C latents of prompts, drawn without image prompts; ``control`` is what a ControlNet gives."""
         width, height = stage_c_size(*sampling.size, self.compression)
         generator = torch.Generator().manual_seed(sampling.seed)
         noise = torch.randn(len(prompts), self.c.config.channels, height, width, generator=generator)
@@ -151,8 +156,8 @@ class Cascade:
             for texts in (prompts, [""] * len(prompts))
         )
         return sample(
-            lambda x, t: self.c(x, t, with_prompt), noise, generator=generator,
-            unconditional=lambda x, t: self.c(x, t, without), steps=sampling.steps_c, cfg=cfg,
+            lambda x, t: self.c(x, t, with_prompt, control), noise, generator=generator,
+            unconditional=lambda x, t: self.c(x, t, without, control), steps=sampling.steps_c, cfg=cfg,
             shift=STAGE_C_SHIFT, target=self.target(Part.STAGE_C), callback=callback,
         )  # fmt: skip
 
