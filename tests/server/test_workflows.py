@@ -147,6 +147,27 @@ def example(name):
     return np.asarray(Image.open(ROOT / "pictures" / f"{name}.png").convert("RGB"), dtype=np.float32) / 255
 
 
+def apart(one, other):
+    """How much two pictures differ, up to their details."""
+    small = [p.reshape(16, 16, 16, 16, 3).mean(axis=(1, 3)) for p in (one, other)]
+    return float(np.abs(small[0] - small[1]).mean())
+
+
+def test_the_less_is_drawn_anew_the_more_of_the_picture_stays(run):
+    redrawn = {
+        denoise: apart(
+            run(changed(read("image_to_image"), "CascadeSampler", "denoise_c", denoise)), example("boat")
+        )
+        for denoise in (0.2, 1.0)
+    }
+    assert redrawn[0.2] < 0.8 * redrawn[1.0]
+
+
+def test_reconstruction_is_like_its_own_picture_and_not_like_another(run):
+    drawn = run(changed(read("reconstruct"), "SaveImage", "filename_prefix", "like"))
+    assert apart(drawn, example("house")) < 0.4 * apart(drawn, example("boat"))
+
+
 def test_inpainting_keeps_every_pixel_outside_of_its_mask(run):
     workflow = read("inpaint")
     _, width, height = find_node(workflow, title="Size of the hole")["widgets_values"]
