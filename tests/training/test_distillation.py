@@ -120,8 +120,8 @@ def test_the_student_comes_in_one_step_to_where_the_guided_teacher_comes_in_two(
 
     before = distance()
     optimizer = torch.optim.AdamW(task.network.parameters(), lr=5e-3, weight_decay=0)
-    for step in range(60):
-        optimizer.param_groups[0]["lr"] = 5e-3 * min(1, 2 * (60 - step) / 60)
+    for step in range(100):
+        optimizer.param_groups[0]["lr"] = 5e-3 * min(1, 2 * (100 - step) / 100)
         # Other noise and times at each step: the same pictures at later positions.
         place = 4 * step
         loss = task.losses(task.network, batch, Draws(0, range(place, place + 4))).mean()
