@@ -119,3 +119,22 @@ def controlnet_kind(shapes: Shapes, prefix: str) -> str:
         (False, 512, 3): "identity",
     }
     return kinds.get((whole, first[1], first[-1]), f"unknown, of {first[1]} input channels")
+
+
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """What a Stage C ControlNet adds to Stage C.
+
+    Attributes:
+        count: residual blocks that it feeds.
+        width: of the Stage C that it was made for.
+    """
+
+    count: int
+    width: int
+
+
+def controlnet_projections(shapes: Shapes) -> Projections:
+    """Told from the last convolution of each projection."""
+    found = [shape for key, shape in shapes.items() if re.fullmatch(r"projections\.\d+\.2\.weight", key)]
+    return Projections(len(found), max((shape[0] for shape in found if shape), default=0))

@@ -96,7 +96,7 @@ LOADERS = {
     Part.TEXT_ENCODER: "Load Text Encoder (Cascade)",
     Part.IMAGE_ENCODER: "Load Image Encoder (Cascade)",
     Part.SEMANTIC_ENCODER: "Load Semantic Encoder (Cascade)",
-    Part.CONTROLNET: "ComfyUI's Load ControlNet Model",
+    Part.CONTROLNET: "Load ControlNet (Cascade)",
     Part.LORA: "Load LoRA (Cascade), behind the loader of its model",
     Part.IMAGE_ADAPTER: "Load Image Adapter (Cascade)",
     Part.EMBEDDING: "models/embeddings, and embedding:name in a prompt",
@@ -113,6 +113,7 @@ EXAMPLES = {
     Part.PREVIEWER: "previewer.safetensors",
     Part.TEXT_ENCODER: "text_encoder/model.safetensors of stabilityai/stable-cascade",
     Part.IMAGE_ENCODER: "image_encoder/model.safetensors of stabilityai/stable-cascade-prior",
+    Part.CONTROLNET: "controlnet/canny.safetensors of stabilityai/stable-cascade",
 }
 """A published file of each part."""
 

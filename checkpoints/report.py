@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..layers.trunk import Shapes
-from .adapters import Adapter, controlnet_kind, find_adapter
+from .adapters import Adapter, controlnet_kind, controlnet_projections, find_adapter
 from .folder import read_checkpoint
 from .header import BITS, Header, printable
 from .identify import NAMES, Part, find_parts, identify, in_units, parameters
@@ -211,7 +211,7 @@ def report_of(header: Header) -> Report:
     return Report(
         file=header.file,
         part=part,
-        kind=controlnet_kind(shapes, held[part]) if part is Part.CONTROLNET else "",
+        kind=_kind(header, held[part]) if part is Part.CONTROLNET else "",
         adapter=adapter,
         parts=found,
         prefix=wrapper(shapes),
@@ -222,6 +222,11 @@ def report_of(header: Header) -> Report:
         files=len(set(header.places.values())),
         metadata=header.metadata,
     )
+
+
+def _kind(header: Header, prefix: str) -> str:
+    """What a ControlNet follows, as its file says or as its shapes tell."""
+    return printable(header.metadata.get("cascade.kind", ""), 60) or controlnet_kind(header.shapes, prefix)
 
 
 def in_bytes(count: int) -> str:
@@ -239,6 +244,8 @@ def _found(part: Part, prefix: str, shapes: Shapes, metadata: Mapping[str, str])
     inner = {short: shapes[name] for name, short in names_of(part, shapes).items()}
     layout = _layout(part, prefix, inner)
     config, problem = None, ""
+    if part is Part.CONTROLNET:
+        config = controlnet_projections(inner)
     if part in NETWORKS:
         try:
             own = metadata_of(part.value, metadata)
@@ -295,4 +302,5 @@ _SIZES: dict[Part, Callable[[Any], str]] = {
     Part.PREVIEWER: lambda c: f"{len(c.convolutions)} convolutions, {c.convolutions[0][1]} channels",
     Part.TEXT_ENCODER: lambda c: f"{c.width} wide, {c.depth} layers, {c.vocabulary} tokens",
     Part.IMAGE_ENCODER: lambda c: f"{c.width} wide, {c.depth} layers, {c.image_size} pixels",
+    Part.CONTROLNET: lambda c: f"feeds {c.count} blocks of a Stage C {c.width} wide",
 }

@@ -48,13 +48,14 @@ LINES = {
     "Stage C previewer: 3.98 M parameters, 9 convolutions, 16 channels; "
     f"CLIP text encoder: 695 M parameters, {TEXT}; CLIP image encoder: 304 M parameters, {IMAGE}; "
     "ComfyUI names; 4.61 B parameters, bf16 + fp16, 9.22 GB",
-    "controlnet_canny": "a Stage C ControlNet (canny); Stability names; 54.3 M parameters, fp32, 218 MB",
-    "controlnet_inpainting": "a Stage C ControlNet (inpainting); Stability names; "
-    "54.3 M parameters, fp32, 218 MB",
-    "controlnet_super_resolution": "a Stage C ControlNet (super-resolution); Stability names; "
-    "203 M parameters, fp32, 814 MB",
-    "controlnet_face_identity": "a Stage C ControlNet (identity); Stability names; "
-    "103 M parameters, fp32, 411 MB",
+    "controlnet_canny": "a Stage C ControlNet (canny); feeds 8 blocks of a Stage C 2048 wide; "
+    "Stability names; 54.3 M parameters, fp32, 218 MB",
+    "controlnet_inpainting": "a Stage C ControlNet (inpainting); feeds 8 blocks of a Stage C 2048 wide; "
+    "Stability names; 54.3 M parameters, fp32, 218 MB",
+    "controlnet_super_resolution": "a Stage C ControlNet (super-resolution); "
+    "feeds 8 blocks of a Stage C 2048 wide; Stability names; 203 M parameters, fp32, 814 MB",
+    "controlnet_face_identity": "a Stage C ControlNet (identity); feeds 64 blocks of a Stage C 2048 wide; "
+    "Stability names; 103 M parameters, fp32, 411 MB",
     "lora_stability_stage_c_lite_rank4": "a LoRA for Stage C; rank 4, 64 weights; Stability names; "
     "1.18 M parameters, fp32, 4.72 MB",
     "lora_stability_stage_c_full_rank4": "a LoRA for Stage C; rank 4, 128 weights; Stability names; "
@@ -185,6 +186,13 @@ def test_controlnet_of_an_unknown_kind_is_told_by_its_channels(tmp_path):
     held["backbone.0.0.weight"] = ("F32", (24, 7, 3, 3))
     found = report(write_sparse(tmp_path / "a.safetensors", held))
     assert found.what == "a Stage C ControlNet (unknown, of 7 input channels)"
+
+
+def test_controlnet_that_says_what_it_follows_is_called_so(tmp_path):
+    held = tensors("controlnet_canny")
+    found = report(write_sparse(tmp_path / "a.safetensors", held, {"cascade.kind": "qr codes"}))
+    assert found.what == "a Stage C ControlNet (qr codes)"
+    assert found.as_json()["parts"][0]["sizes"] == {"count": 8, "width": 2048}
 
 
 WORDS = {Layout.STABILITY: "Stability", Layout.DIFFUSERS: "diffusers", Layout.COMFYUI: "ComfyUI"}
