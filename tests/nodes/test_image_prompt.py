@@ -3,9 +3,11 @@
 import pytest
 import torch
 from comfyui_cascade.adapters.image_prompt import new_image_adapter
+from comfyui_cascade.checkpoints.open import load_part
 from comfyui_cascade.checkpoints.save import save_tensors
+from comfyui_cascade.conditioning.image import encode
 from random_weights import difference, randomise
-from tiny_cascade import COND, IMAGE, C, unit
+from tiny_cascade import COND, IMAGE, C, unit, write
 
 
 def picture(seed=0, batch=1):
@@ -123,6 +125,21 @@ def test_noise_on_the_picture_follows_the_seed(prompt, draw):
     clean, noisy = prompt(picture())[0], prompt(picture(), noise=0.5)[0]
     assert torch.equal(draw(noisy), draw(noisy))
     assert difference(draw(noisy), draw(clean)) > 1e-4
+
+
+def test_encoder_sees_pictures_as_its_file_says(comfy_nodes, tmp_path):
+    """Size, mean and deviation are the file's, in the host's classes as in ours."""
+    from comfyui_cascade.nodes import host
+
+    seen = {"image_mean": "[0.2, 0.5, 0.7]", "image_std": "[0.5, 1, 2]"}
+    path = write(tmp_path, ["image_encoder"], **seen)["image_encoder"]
+    image = (picture() * 255).round() / 255  # the host rounds to whole steps
+    theirs = host.load_image_encoder(path).encode_image(image).image_embeds
+    encoder = load_part(path, host.Part.IMAGE_ENCODER)
+    assert (encoder.config.image_size, encoder.mean) == (28, (0.2, 0.5, 0.7))
+    assert difference(encode(encoder, image.movedim(-1, 1)), theirs) < 0.02
+    encoder.mean = (0.0, 0.0, 0.0)
+    assert difference(encode(encoder, image.movedim(-1, 1)), theirs) > 0.02
 
 
 # Decoupled image attention -------------------------------------------------------------------------------

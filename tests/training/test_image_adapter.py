@@ -6,8 +6,10 @@ import tiny_runs
 import torch
 from comfyui_cascade.adapters.image_prompt import load_image_adapter
 from comfyui_cascade.checkpoints.header import read_header
+from comfyui_cascade.checkpoints.save import save_tensors
 from comfyui_cascade.training.draws import Draws
 from comfyui_cascade.training.examples import Examples, collate
+from comfyui_cascade.training.small import export
 
 RECIPE = {
     "companions": tiny_runs.COMPANIONS | {"stage_c": "stage_c.safetensors"},
@@ -72,3 +74,12 @@ def test_other_prediction_than_that_of_stage_c_is_told(base):
 def test_missing_stage_c_is_told(base):
     with pytest.raises(ValueError, match=r"needs a stage_c; name its file in companions.stage_c"):
         tiny_runs.task("image_adapter", base, **RECIPE | {"companions": tiny_runs.COMPANIONS})
+
+
+def test_export_writes_the_adapter_in_bf16(task, tmp_path):
+    path = tmp_path / "runs" / "image_adapter" / "image_adapter.safetensors"
+    save_tensors(path, task.network.state_dict(), {"cascade.part": "image_adapter"})
+    export(tmp_path / "runs", tmp_path / "shipped")
+    shipped = tmp_path / "shipped" / path.name
+    assert {dtype for dtype, _ in read_header(shipped).tensors.values()} == {"BF16"}
+    assert load_image_adapter(shipped).config == task.network.config

@@ -28,7 +28,7 @@ def test_a_file_becomes_settings(tmp_path):
         ({"schedule": {"step": 3}}, "step", "steps"),
         ({"objective": {"droptext": 0.1}}, "droptext", "drop_text"),
         ({"data": {"foldr": "x"}}, "foldr", "folder"),
-        ({"companions": {"stage_d": "x"}}, "stage_d", "stage_a"),
+        ({"companions": {"stage_aa": "x"}}, "stage_aa", "stage_a"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(tmp_path, changes, name, near):
