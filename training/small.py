@@ -66,16 +66,19 @@ def train_small(
 
 
 def _export_adapter(source: Path, folder: Path) -> None:
-    """Write a LoRA or an image adapter in bf16, as it ships."""
+    """Write a LoRA, a ControlNet or an image adapter in bf16, as it ships; whole numbers stay as they are."""
     header = read_header(source)
-    tensors = {name: tensor.bfloat16() for name, tensor in read_all(header).items()}
+    tensors = {
+        name: tensor.bfloat16() if tensor.is_floating_point() else tensor
+        for name, tensor in read_all(header).items()
+    }
     save_tensors(folder / source.name, tensors, header.metadata)
 
 
 def export(base: Path, folder: Path) -> dict[Part, int]:
     """Write the files that ship, in bf16, from those that the runs have written.
 
-    LoRAs and the image adapter are written beside them.
+    LoRAs, ControlNets and the image adapter are written beside them.
 
     Returns:
         Bytes of the file of each part.
@@ -94,7 +97,11 @@ def export(base: Path, folder: Path) -> dict[Part, int]:
         weights = read_weights(part, header)
         save(path, part, weights, layout=Layout.STABILITY, dtype=torch.bfloat16, metadata=header.metadata)
         sizes[part] = path.stat().st_size
-    names = ("lora_*/lora_*.safetensors", "image_adapter/image_adapter.safetensors")
+    names = (
+        "lora_*/lora_*.safetensors",
+        "controlnet_*/controlnet_*.safetensors",
+        "image_adapter/image_adapter.safetensors",
+    )
     for source in sorted(path for name in names for path in base.glob(name)):
         _export_adapter(source, folder)
     return sizes

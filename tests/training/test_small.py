@@ -1,8 +1,10 @@
 """The small cascade's runs, one after the other, and the files that ship."""
 
 import pytest
+import tiny_controlnet
 import tiny_runs
 import torch
+from comfyui_cascade.adapters.controlnet import load_controlnet
 from comfyui_cascade.checkpoints.header import read_header
 from comfyui_cascade.checkpoints.open import load_part
 from comfyui_cascade.training import small
@@ -47,3 +49,14 @@ def test_a_limit_of_minutes_stops_the_small_cascade_and_says_so(tiny_recipes, tm
     assert not (tmp_path / "semantic_encoder").exists()
     train_small(small.ORDER[:1], tmp_path, None, "cpu", said.append)
     assert "stage_a: going on from step 1" in said
+
+
+def test_controlnets_ship_in_bf16_beside_the_parts(tmp_path):
+    source = tmp_path / "runs" / "controlnet_canny" / "controlnet_canny.safetensors"
+    source.parent.mkdir(parents=True)
+    tiny_controlnet.write(tmp_path, "canny").rename(source)
+    assert export(tmp_path / "runs", tmp_path / "shipped") == {}
+    network = load_controlnet(tmp_path / "shipped" / source.name)
+    assert network.config == tiny_controlnet.CONFIGS["canny"]
+    kinds = {value.dtype for value in network.state_dict().values()}
+    assert kinds == {torch.bfloat16, torch.int64}
