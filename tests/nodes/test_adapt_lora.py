@@ -261,3 +261,20 @@ def test_node_tells_what_it_loaded(put, pack, tiny):
         model=tiny.stage_c, file=put(lora_files.onetrainer()[0]), strength_model=1.0, strength_clip=1.0
     )
     assert out.ui.as_dict()["text"] == ("OneTrainer LoRA, rank 4: 16 weights",)
+
+
+def test_weights_left_on_another_device_take_the_lora_as_they_run(put, apply, tiny_files):
+    """What --novram and --lowvram do: patches come in where layers cast their weights."""
+    from comfyui_cascade.nodes import host
+
+    tensors, deltas = lora_files.stability()
+    path = "down_blocks.0.2.attention.attn.to_q"
+    model = host.load_model(tiny_files["stage_c"], host.Part.STAGE_C)
+    before = weights_of(model)
+    streamed = apply(put(tensors), model)[0]
+    streamed.load(torch.device("cpu"), lowvram_model_memory=1)
+    layer = streamed.model.diffusion_model.get_submodule(path)
+    assert torch.equal(layer.weight, before[f"{path}.weight"])
+    x = lora_files.Draw(1)(5, 32)
+    expected = x @ (before[f"{path}.weight"] + deltas[path]).T + before[f"{path}.bias"]
+    assert (layer(x) - expected).abs().max() < EXACT
