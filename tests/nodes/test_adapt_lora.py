@@ -278,3 +278,16 @@ def test_weights_left_on_another_device_take_the_lora_as_they_run(put, apply, ti
     x = lora_files.Draw(1)(5, 32)
     expected = x @ (before[f"{path}.weight"] + deltas[path]).T + before[f"{path}.bias"]
     assert (layer(x) - expected).abs().max() < EXACT
+
+
+def test_loras_of_the_small_cascade_are_offered_first_and_load(put, apply, tiny, tmp_path, monkeypatch):
+    from comfyui_cascade import weights
+    from comfyui_cascade.nodes.adapt import CascadeLoadLora
+
+    put(lora_files.kohya()[0], "another.safetensors")
+    tensors = {key: value.contiguous() for key, value in lora_files.kohya()[0].items()}
+    save_file(tensors, tmp_path / "lora_woodcut.safetensors")
+    monkeypatch.setattr(weights, "__file__", str(tmp_path / "__init__.py"))
+    file = next(one for one in CascadeLoadLora.define_schema().inputs if one.id == "file")
+    assert file.options == ["small cascade: woodcut", "another.safetensors"]
+    assert apply("small cascade: woodcut")[0].patches

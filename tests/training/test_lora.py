@@ -10,7 +10,8 @@ from comfyui_cascade.checkpoints.header import read_header
 from comfyui_cascade.checkpoints.layout import shapes
 from comfyui_cascade.training.lora import low_rank_of
 from comfyui_cascade.training.picturebook import draw, training_scene
-from comfyui_cascade.training.picturebook.styles import STYLES
+from comfyui_cascade.training.picturebook.styles import INKS, STYLES
+from comfyui_cascade.training.small import export
 from safetensors.torch import load_file
 
 
@@ -100,7 +101,17 @@ def test_style_keeps_the_size_repeats_and_changes_the_picture(style):
 
 
 def test_woodcut_uses_its_inks_alone():
-    from comfyui_cascade.training.picturebook.styles import INKS
-
     styled = STYLES["woodcut"](draw(training_scene(3), (128, 128)).picture)
     assert {tuple(colour) for colour in styled.reshape(-1, 3).tolist()} <= set(INKS)
+
+
+def test_what_ships_is_the_same_in_bf16(base, tmp_path):
+    tiny_runs.run("lora", base, tmp_path / "lora_woodcut", **changes())
+    export(tmp_path, tmp_path / "shipped")
+    trained = load_file(tmp_path / "lora_woodcut" / "lora_woodcut.safetensors")
+    shipped = load_file(tmp_path / "shipped" / "lora_woodcut.safetensors")
+    assert shipped.keys() == trained.keys()
+    assert all(torch.equal(shipped[name], trained[name].bfloat16()) for name in trained)
+    assert (
+        read_header(tmp_path / "shipped" / "lora_woodcut.safetensors").metadata["cascade.style"] == "woodcut"
+    )
