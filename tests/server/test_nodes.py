@@ -57,6 +57,25 @@ NODES = {
         ["model", "file", "strength_model", "strength_clip", "clip", "prev_hooks"],
         ["HOOKS"],
     ),
+    "CascadeLoadControlNet": (["file", "blocks"], ["CONTROL_NET"]),
+    "CascadeApplyControlNet": (
+        [
+            "positive", "negative", "control_net", "hint", "strength", "start_percent", "end_percent",
+            "apply_to", "mask",
+        ],
+        ["CONDITIONING", "CONDITIONING"],
+    ),
+    "CascadeHintCanny": (["image", "low_threshold", "high_threshold", "side"], ["IMAGE"]),
+    "CascadeHintInpaint": (
+        ["image", "threshold", "left", "top", "right", "bottom", "mask"],
+        ["IMAGE", "IMAGE", "IMAGE", "MASK"],
+    ),
+    "CascadeHintSuperResolution": (
+        ["image", "semantic_encoder", "scale", "compression"],
+        ["IMAGE", "IMAGE", "LATENT", "LATENT"],
+    ),
+    "CascadeDetectFaces": (["image", "models", "count", "threshold"], ["CASCADE_FACES", "IMAGE"]),
+    "CascadeHintIdentity": (["faces", "width", "height"], ["IMAGE", "IMAGE"]),
     "CascadeDecoderConditioning": (["conditioning", "stage_c"], ["CONDITIONING"]),
     "CascadeSampler": (
         [
