@@ -6,11 +6,11 @@ from comfyui_cascade.adapters.lora import fit, read_lora
 from comfyui_cascade.adapters.lora_merge import merge
 from comfyui_cascade.checkpoints.layout import shapes
 from comfyui_cascade.stage_c import StageC, StageCConfig
-from diffusers.models.unets.unet_stable_cascade import StableCascadeUNet
+from diffusers_networks import prior
 from native import native
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from random_weights import difference, randomise
-from trunk_sizes import IMAGE, POOLED, STAGE_C, TEXT, heads, stage_c_inputs
+from trunk_sizes import STAGE_C, stage_c_inputs
 
 TOLERANCE = 3e-5  # fp32, relative to the largest value; that of the networks themselves
 SIZE = STAGE_C["released form"]
@@ -28,24 +28,9 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def prior():
-    """The same layers as Stage C of this size, in diffusers."""
-    kinds = {"C": "SDCascadeResBlock", "T": "SDCascadeTimestepBlock", "A": "SDCascadeAttnBlock"}
-    return StableCascadeUNet(
-        in_channels=16, out_channels=16, patch_size=1, clip_text_in_channels=TEXT,
-        clip_image_in_channels=IMAGE, clip_text_pooled_in_channels=POOLED, clip_seq=4,
-        switch_level=[False] * (len(SIZE["c_hidden"]) - 1), conditioning_dim=SIZE["c_cond"],
-        block_out_channels=SIZE["c_hidden"], num_attention_heads=heads(SIZE, none=0),
-        down_num_layers_per_block=SIZE["blocks"][0], up_num_layers_per_block=SIZE["blocks"][1],
-        down_blocks_repeat_mappers=SIZE["repeats"][0], up_blocks_repeat_mappers=SIZE["repeats"][1],
-        block_types_per_layer=[[kinds[kind] for kind in unit] for unit in SIZE["units"]],
-        timestep_conditioning_type=SIZE["t_conds"], dropout=[0.0] * len(SIZE["c_hidden"]),
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_network_with_a_lora_of_peft_equals_ours_with_it_merged(tmp_path, kind):
-    reference = randomise(prior())
+    reference = randomise(prior(SIZE))
     ours = native(StageC, StageCConfig, reference, head_dim=SIZE["head_dim"])
     ours.load_state_dict({key: value.clone() for key, value in ours.state_dict().items()}, assign=True)
     inputs = stage_c_inputs(SIZE, 2, images=1)
