@@ -21,6 +21,7 @@ from ..samplers.steps import ddim
 from ..samplers.target import TARGETS
 from .draws import Draws
 from .examples import regions
+from .lora import LoraTask
 from .objective import draw_noise, draw_times, question, squared_error
 from .parts import Batch, Files, StageCTask, as_metadata, text_features
 from .start import network_of
@@ -100,3 +101,11 @@ class StageCDistillation(StageCTask):
         """Stage C, with the scale of the guidance that is in it; it is sampled without any."""
         (module, metadata) = super().files(network)[Part.STAGE_C.value]
         return {Part.STAGE_C.value: (module, metadata | as_metadata({"guidance": self.distillation.cfg}))}
+
+
+class DistilledLora(LoraTask, StageCDistillation):
+    """The same as a LoRA, by which the Stage C that it was made for, or a relative, draws in few steps."""
+
+    def files(self, network: nn.Module) -> Files:
+        ((module, metadata),) = LoraTask.files(self, network).values()
+        return {"lora_lcm": (module, metadata | as_metadata({"guidance": self.distillation.cfg}))}

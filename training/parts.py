@@ -592,7 +592,7 @@ def task_of(part: str) -> type[Task]:
 def parts() -> dict[str, type[Task]]:
     """The tasks by the names that settings use."""
     from .control import CannyTask, InpaintTask, SuperResolutionTask
-    from .distillation import StageCDistillation
+    from .distillation import DistilledLora, StageCDistillation
     from .encoders import ImageEncoderTask, SemanticEncoderTask, TextEncoderTask
     from .image_adapter import ImageAdapterTask
     from .lora import LoraTask
@@ -605,6 +605,7 @@ def parts() -> dict[str, type[Task]]:
         "stage_b": StageBTask,
         "stage_c": StageCTask,
         "stage_c_lcm": StageCDistillation,
+        "lora_lcm": DistilledLora,
         "previewer": PreviewerTask,
         "image_adapter": ImageAdapterTask,
         "controlnet_canny": CannyTask,

@@ -33,6 +33,7 @@ STAGES = {
     "c": ("stage_c",),
     "previewer": ("previewer",),
     "lcm": ("lcm",),
+    "lora_lcm": ("lora_lcm",),
     "image_adapter": ("image_adapter",),
     "lora": ("lora_woodcut",),
     **{name: (name,) for name in CONTROLNETS},

@@ -140,6 +140,19 @@ def test_the_file_says_which_guidance_is_in_it_and_is_a_stage_c(folder, tmp_path
     load_part(done.files["stage_c"], Part.STAGE_C)
 
 
+def test_a_distilled_lora_leaves_the_rest_of_the_network_alone(folder, tmp_path):
+    lora = {"rank": 4, "alpha": 4.0, "targets": [".attn."]}
+    task = tiny_runs.task("lora_lcm", folder, **changes(times=4), lora=lora)
+    learning = [name for name, weight in task.network.named_parameters() if weight.requires_grad]
+    assert learning
+    assert all(".lora_up." in name or ".lora_down." in name for name in learning)
+    assert not any(weight.requires_grad for weight in task.teacher.parameters())
+    done = tiny_runs.run("lora_lcm", folder, tmp_path, **changes(times=4), lora=lora)
+    metadata = read_header(done.files["lora_lcm"]).metadata
+    assert json.loads(metadata["cascade.guidance"]) == 4.0
+    assert metadata["ss_network_dim"] == "4"
+
+
 def test_a_distillation_without_a_teacher_is_refused(folder):
     with pytest.raises(ValueError, match="name the file of the Stage C whose steps"):
         tiny_runs.task("stage_c_lcm", folder, **{**changes(), "start": None})
