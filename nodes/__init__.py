@@ -17,6 +17,7 @@ from .host import ComfyExtension, io
 from .image import CascadeFitImage, CascadeMaskLatents
 from .image_prompt import CascadeApplyImageAdapter, CascadeImagePrompt, CascadeLoadImageAdapter
 from .inspect import CascadeIdentify
+from .large import CascadeGuideLargeForms, CascadeReuseBlocks, CascadeTileDecoder
 from .latent import CascadeEmptyLatents, CascadeEncodeImage, CascadePreviewLatent
 from .load import (
     CascadeLoadImageEncoder,
@@ -66,6 +67,9 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeHintSuperResolution,
     CascadeDetectFaces,
     CascadeHintIdentity,
+    CascadeTileDecoder,
+    CascadeGuideLargeForms,
+    CascadeReuseBlocks,
     CascadeSampler,
     CascadeScheduler,
     CascadeSamplerSelect,

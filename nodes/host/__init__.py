@@ -15,6 +15,7 @@ from .control import (
 from .faces import detect_faces, face_models
 from .files import SMALL, checkpoint_choices, choices, fingerprint, path_of, path_of_checkpoint
 from .guider import Guider
+from .large import in_windows, reusing, with_large_forms
 from .messages import say
 from .model import load_model, traits
 from .precision import CHOICES as PRECISIONS
@@ -54,6 +55,7 @@ __all__ = [
     "detect_faces",
     "face_models",
     "fingerprint",
+    "in_windows",
     "io",
     "ksample",
     "load_checkpoint",
@@ -68,6 +70,7 @@ __all__ = [
     "path_of_checkpoint",
     "path_of_controlnet",
     "preview_of",
+    "reusing",
     "sampler_named",
     "sampler_of",
     "save_parts",
@@ -75,6 +78,7 @@ __all__ = [
     "shift_of",
     "traits",
     "with_control",
+    "with_large_forms",
     "with_mask",
     "with_schedule",
 ]

@@ -98,6 +98,9 @@ NODES = {
         ["GUIDER"],
     ),
     "CascadeNoise": (["noise_seed"], ["NOISE"]),
+    "CascadeTileDecoder": (["stage_b", "tile", "overlap"], ["MODEL"]),
+    "CascadeGuideLargeForms": (["stage_c", "guide", "strength", "end_percent"], ["MODEL"]),
+    "CascadeReuseBlocks": (["stage_c", "every", "start_percent", "end_percent"], ["MODEL"]),
     "CascadeSamplingPreset": (
         ["model", "positive", "negative", "preset", "steps", "denoise"],
         ["GUIDER", "SAMPLER", "SIGMAS"],
