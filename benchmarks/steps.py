@@ -6,8 +6,8 @@ twice.
 
 Errors are shares of the data's spread. ``gaussian`` is the exact distance of what a solver draws from the
 data. The others compare with 1,000 steps of DPM++ from the same noise, which only means something for solvers
-that add none. For those that do, ``mixture`` is the distance from true data, ``stage_c`` has the judge's
-alignment, and ``stage_b`` has nothing.
+that add none. For the others ``mixture`` has the distance from true data and ``stage_c`` the judge's
+alignment.
 """
 
 from __future__ import annotations
@@ -66,9 +66,8 @@ def mixture(evaluations: Sequence[int], measure: Callable) -> list[Row]:
 
     def found(name: str, solver: Solver, sigmas: Tensor) -> dict[str, float]:
         drawn = data.draw(solver, sigmas)
-        if name in RANDOM:
-            return {"error": data.distance(drawn)}
-        return {"error": relative(drawn, exact), "distance": data.distance(drawn)}
+        path = {} if name in RANDOM else {"error": relative(drawn, exact)}
+        return {**path, "distance": data.distance(drawn)}
 
     return measure(evaluations, STAGE_C_SHIFT, found)
 
@@ -119,6 +118,9 @@ def plot(found: dict[str, list[Row]], path: Path) -> None:
             errors = {count: value["error"] for count, value in best["evaluations"].items()}
             axis.plot(list(errors), list(errors.values()), marker=".", label=f"{solver}, {best['spacing']}")
         axis.set(title=case, xlabel="evaluations", ylabel="error", xscale="log", yscale="log")
+        counts = list(rows[0]["evaluations"])
+        axis.set_xticks(counts, map(str, counts))
+        axis.minorticks_off()
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=7)
     figure.tight_layout()
