@@ -17,13 +17,15 @@ from comfyui_cascade.latents.geometry import stage_b_size, stage_c_size
 from comfyui_cascade.samplers.sample import sample
 from comfyui_cascade.samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
 from comfyui_cascade.samplers.solvers import SOLVERS, Solver
+from comfyui_cascade.samplers.spacing import SPACINGS
 from comfyui_cascade.samplers.target import TARGETS, Target
 from comfyui_cascade.stage_a.model import STAGE_B_SCALE
 from comfyui_cascade.training import picturebook
 from comfyui_cascade.training.workspace import encoder_input
 from torch import Tensor, nn
 
-SAMPLERS: dict[str, Solver] = {"ddpm": SOLVERS["DDPM"], "ddim": SOLVERS["DDIM"]}
+SAMPLERS: dict[str, Solver] = {name.lower().replace(" ", "_"): solver for name, solver in SOLVERS.items()}
+"""Solvers by names that need no quotes on a command line: ``ddpm``, ``unipc``, ``dpm++_2m``, …."""
 
 Callback = Callable[[int, Tensor], None]
 """Takes the number of a step and its estimate, as ``samplers.sample`` gives them."""
@@ -41,9 +43,11 @@ class Sampling:
 
     Attributes:
         steps_c, steps_b: of Stage C and B.
-        sampler_b: of Stage B, a name in ``SAMPLERS``; Stage C's is ddpm.
+        sampler_b: of Stage B, a name in ``SAMPLERS``.
         size: width and height in pixels, multiples of 8.
         seed: of the noise.
+        sampler_c: of Stage C.
+        spacing_c, spacing_b: of Stage C's and B's steps, names in ``spacing.SPACINGS``.
     """
 
     steps_c: int = 20
@@ -51,6 +55,9 @@ class Sampling:
     sampler_b: str = "ddpm"
     size: tuple[int, int] = (256, 256)
     seed: int = 0
+    sampler_c: str = "ddpm"
+    spacing_c: str = "cosine"
+    spacing_b: str = "cosine"
 
 
 class Cascade:
@@ -159,6 +166,7 @@ class Cascade:
             lambda x, t: self.c(x, t, with_prompt, control), noise, generator=generator,
             unconditional=lambda x, t: self.c(x, t, without, control), steps=sampling.steps_c, cfg=cfg,
             shift=STAGE_C_SHIFT, target=self.target(Part.STAGE_C), callback=callback,
+            solver=SAMPLERS[sampling.sampler_c], spacing=SPACINGS[sampling.spacing_c],
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -174,7 +182,7 @@ class Cascade:
         latents = sample(
             lambda x, t: self.b(x, t, tokens, semantic_map), noise, generator=generator,
             steps=sampling.steps_b, shift=STAGE_B_SHIFT, target=self.target(Part.STAGE_B),
-            solver=SAMPLERS[sampling.sampler_b], callback=callback,
+            solver=SAMPLERS[sampling.sampler_b], spacing=SPACINGS[sampling.spacing_b], callback=callback,
         )  # fmt: skip
         return self.a.decode(latents * STAGE_B_SCALE).clamp(0, 1)
 

@@ -23,6 +23,7 @@ from comfyui_cascade.benchmarks.drawing import SAMPLERS, Cascade, Sampling
 from comfyui_cascade.benchmarks.evaluation import Diversity, Evaluation, Likeness
 from comfyui_cascade.benchmarks.judge import HERE, Judge, digest_of, load_judge
 from comfyui_cascade.benchmarks.verdicts import ATTRIBUTES, Tally
+from comfyui_cascade.samplers.spacing import SPACINGS
 from comfyui_cascade.weights import path as weights_path
 from PIL import Image, ImageDraw, ImageFont
 
@@ -130,8 +131,9 @@ def _settings(found: Mapping[str, Any]) -> str:
     sampling = Sampling(**found["sampling"])
     width, height = sampling.size
     return (
-        f"{sampling.steps_c} + {sampling.steps_b} steps, Stage B {sampling.sampler_b}, {width}x{height} "
-        f"pixels, seed {sampling.seed}, torch {found['torch']}, {found['machine']}."
+        f"{sampling.steps_c} steps of {sampling.sampler_c}, {sampling.spacing_c} + {sampling.steps_b} of "
+        f"{sampling.sampler_b}, {sampling.spacing_b}, {width}x{height} pixels, seed {sampling.seed}, "
+        f"torch {found['torch']}, {found['machine']}."
     )
 
 
@@ -203,7 +205,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cfg", type=float, default=CFG, help="guidance (%(default)s)")
     parser.add_argument("--steps-c", type=int, default=20, help="steps of Stage C (%(default)s)")
     parser.add_argument("--steps-b", type=int, default=10, help="steps of Stage B (%(default)s)")
-    parser.add_argument("--sampler-b", choices=SAMPLERS, default="ddpm", help="of Stage B (%(default)s)")
+    for stage in "cb":
+        of = f"of Stage {stage.upper()} (%(default)s)"
+        parser.add_argument(f"--sampler-{stage}", choices=SAMPLERS, default="ddpm", help=of)
+        parser.add_argument(f"--spacing-{stage}", choices=SPACINGS, default="cosine", help=of)
     parser.add_argument("--size", type=_size, default=(256, 256), metavar="WxH", help="pixels (256x256)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--only", default="", metavar="WORDS", help="measure only rows whose name holds this")
@@ -221,7 +226,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    sampling = Sampling(options.steps_c, options.steps_b, options.sampler_b, options.size, options.seed)
+    sampling = Sampling(
+        options.steps_c, options.steps_b, options.sampler_b, options.size, options.seed, options.sampler_c,
+        options.spacing_c, options.spacing_b,
+    )  # fmt: skip
     try:
         cascade = Cascade(options.weights)
         if options.grid:

@@ -27,14 +27,9 @@ from .load import (
     CascadeLoadStageC,
     CascadeLoadTextEncoder,
 )
+from .preset import CascadeSamplingPreset
 from .sample import CascadeSampler
-from .sampling import (
-    CascadeGuider,
-    CascadeNoise,
-    CascadeSamplerSelect,
-    CascadeSamplingPreset,
-    CascadeScheduler,
-)
+from .sampling import CascadeGuider, CascadeNoise, CascadeSamplerSelect, CascadeScheduler
 from .save import CascadeSaveStage
 
 NODES: list[type[io.ComfyNode]] = [

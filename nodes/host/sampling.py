@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import comfy.samplers
 import torch
 from comfy.model_sampling import EPS, StableCascadeSampling
+from comfy_api.latest import ui
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -155,8 +155,6 @@ def _levels(model: Any, sampler: str, scheduler: str, steps: int, denoise: float
     return SPACINGS[scheduler](steps, shift_of(model), denoise, 0.0)
 
 
-def preview_of(picture: Tensor, node: Sequence[Any] | type) -> Any:
+def preview_of(picture: Tensor, node: type) -> Any:
     """What shows a picture ``1 h w 3`` on a node itself."""
-    from comfy_api.latest import ui
-
     return ui.PreviewImage(picture, cls=node)
