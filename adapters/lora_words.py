@@ -182,7 +182,8 @@ def rows_of(word: Word, table: Tensor, spelling: Mapping[int, str], strength: fl
                 f"{word.text} should begin as `{word.base}`, and the text encoder has no such token; name "
                 "another word, or a pattern such as ^dog</w>"
             )
-        base = table[matching].float().mean(dim=0)
+        # One by one: tables in fp8 cannot be indexed by lists. The table may lie on another device.
+        base = torch.stack([table[row].float() for row in matching]).mean(dim=0).to(vectors.device)
     return base + strength * vectors
 
 

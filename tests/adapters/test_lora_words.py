@@ -67,6 +67,12 @@ def test_word_begins_as_the_mean_of_the_tokens_that_match(base, rows):
     torch.testing.assert_close(found, began + 0.5 * vectors)
 
 
+def test_table_may_be_kept_in_eight_bits():
+    table = torch.randn(4, 8).to(torch.float8_e4m3fn)
+    found = rows_of(Word("[x]", torch.zeros(1, 8), "^dog"), table, SPELLING, strength=1.0)
+    torch.testing.assert_close(found[0], (table[0].float() + table[2].float()) / 2)
+
+
 def test_whole_rows_stay_as_they_are_at_any_strength():
     vectors = torch.randn(2, 8)
     assert torch.equal(rows_of(Word("x", vectors, whole=True), torch.zeros(1, 8), {}, 0.3), vectors)

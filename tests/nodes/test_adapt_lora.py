@@ -81,6 +81,13 @@ def test_dialect_equals_merging_by_hand(put, apply, tiny, said, dialect):
     assert said == []
 
 
+def test_kronecker_factors_that_do_not_divide_are_multiplied_out(put, apply, tiny):
+    tensors, deltas = lora_files.lokr_fused(rows=4)
+    before = weights_of(tiny.stage_c)
+    with Patched(apply(put(tensors))[0]) as after:
+        assert furthest(before, after, deltas) < EXACT
+
+
 @pytest.mark.parametrize("maker", [lora_files.stage_b, lora_files.stage_b_diffusers])
 def test_stage_b_takes_loras_too(put, apply, tiny, maker):
     tensors, deltas = maker()
