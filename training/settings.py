@@ -176,8 +176,9 @@ class Distillation:
 class Companions:
     """Files of the parts that a run uses without training them; relative to the folder of the run.
 
-    ``stage_c`` is what adapters are trained for; ``previewer`` only shows samples of Stage C. ``tokenizer`` is
-    a folder with CLIP's vocabulary; without one, captions are made of the picture-book world's words.
+    ``stage_c`` is what adapters are trained for; ``previewer`` only shows samples of Stage C.
+    ``tokenizer`` is a folder with CLIP's vocabulary; without one, captions are made of the picture-book
+    world's words.
     """
 
     stage_a: str = ""
