@@ -9,14 +9,23 @@ from .host import io
 
 
 def with_stage_c(conditioning: list, latents: dict[str, Any]) -> list:
-    """A CONDITIONING that carries Stage C's latents beside the prompt; a new one.
+    """A CONDITIONING that carries Stage C's latents beside the prompt, and no ControlNet; a new one.
 
     Args:
         conditioning: what the host's text encoding gives.
         latents: Stage C's, as a LATENT.
     """
     stage_c = check.stage_c_latents(latents["samples"])
-    return [[text, {**entries, "stable_cascade_prior": stage_c}] for text, entries in conditioning]
+    prompts = without_control(conditioning)
+    return [[text, {**entries, "stable_cascade_prior": stage_c}] for text, entries in prompts]
+
+
+def without_control(conditioning: list) -> list:
+    """A CONDITIONING for Stage B, which no ControlNet steers; a new one."""
+    return [
+        [text, {name: entry for name, entry in entries.items() if not name.startswith("control")}]
+        for text, entries in conditioning
+    ]
 
 
 class CascadeDecoderConditioning(io.ComfyNode):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..samplers.guidance import Guidance
 from . import check
-from .condition import with_stage_c
+from .condition import with_stage_c, without_control
 from .host import NOISES, SAMPLERS, SCHEDULERS, io, ksample, traits
 
 SETTINGS = ("steps", "cfg", "sampler", "scheduler", "denoise")
@@ -127,13 +127,13 @@ class CascadeSampler(io.ComfyNode):
         """Stage B's latents and Stage C's."""
         _check(stage_c, stage_b, stage_c_latent["samples"], stage_b_latent["samples"])
 
-        def run(end: str, model: Any, start: dict[str, Any], prompt: list) -> dict[str, Any]:
+        def run(end: str, model: Any, start: dict[str, Any], prompt: list, negative: list) -> dict[str, Any]:
             settings = _of_stage(end, seed, widgets)
             guidance = Guidance(settings["cfg"], rho=rescale) if rescale else None
             return ksample(model, start, prompt, negative, settings, guidance, noise)
 
-        drawn = run("c", stage_c, stage_c_latent, positive)
-        latents = run("b", stage_b, stage_b_latent, with_stage_c(positive, drawn))
+        drawn = run("c", stage_c, stage_c_latent, positive, negative)
+        latents = run("b", stage_b, stage_b_latent, with_stage_c(positive, drawn), without_control(negative))
         return io.NodeOutput(latents, drawn)
 
 

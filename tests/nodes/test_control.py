@@ -218,6 +218,35 @@ def test_controlnet_on_another_model_is_refused(controls, tiny, prompts, pack, k
         ksample(tiny.stage_b, positive, negative, torch.zeros(1, 4, 32, 32))
 
 
+def test_sampler_of_both_stages_steers_stage_c_and_leaves_stage_b_alone(controls, tiny, prompts, pack, hint):
+    latents = pack["CascadeEmptyLatents"](
+        width=128, height=96, batch_size=1, compression=0.0, stage_c=tiny.stage_c
+    )
+    settings = {
+        f"{name}_{stage}": value
+        for stage in "bc"
+        for name, value in {
+            "steps": 2, "cfg": 2.0, "sampler": "ddpm", "scheduler": "simple", "denoise": 1.0,
+        }.items()
+    }  # fmt: skip
+    models = {"stage_c": tiny.stage_c, "stage_b": tiny.stage_b, "seed": 3}
+    starts = {"stage_c_latent": latents[0], "stage_b_latent": latents[1]}
+
+    def drawn(positive, negative):
+        return pack["CascadeSampler"](positive=positive, negative=negative, **models, **starts, **settings)
+
+    free, steered = (
+        drawn(prompts.positive, prompts.negative),
+        drawn(*applied(pack, prompts, controls["canny"], hint)),
+    )
+    assert difference(steered[1]["samples"], free[1]["samples"]) > 1e-3
+    assert steered[0]["samples"].isfinite().all()
+    wired = pack["CascadeDecoderConditioning"](
+        conditioning=applied(pack, prompts, controls["canny"], hint)[0], stage_c=free[1]
+    )[0]
+    assert not any("control" in entries for _, entries in wired)
+
+
 def test_controlnet_of_another_size_is_refused(comfy_nodes, tiny, hint, tmp_path):
     from comfyui_cascade.nodes import host
     from safetensors.torch import load_file
