@@ -192,3 +192,16 @@ def test_packs_may_leave_out_a_unit(tiny, draw):
     model = tiny.stage_c.clone()
     model.set_model_patch(lambda place, x, inner, options: x, "cascade_unit")
     assert difference(draw("stage_c", model, steps=1), draw("stage_c", steps=1)) > 1e-3
+
+
+def test_the_hosts_torch_compile_compiles_once_for_all_steps(tiny, draw):
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from torch._dynamo.testing import CompileCounter
+
+    model, counter = tiny.stage_c.clone(disable_dynamic=True), CompileCounter()
+    set_torch_compile_wrapper(model=model, backend=counter)
+    found = draw("stage_c", model, steps=3, cfg=1.0)
+    assert difference(found, draw("stage_c", steps=3, cfg=1.0)) < EXACT
+    once = counter.frame_count
+    draw("stage_c", model, steps=4, cfg=1.0)
+    assert 1 <= counter.frame_count == once
