@@ -298,3 +298,11 @@ def test_loras_of_the_small_cascade_are_offered_first_and_load(put, apply, tiny,
     file = next(one for one in CascadeLoadLora.define_schema().inputs if one.id == "file")
     assert file.options == ["small cascade: woodcut", "another.safetensors"]
     assert apply("small cascade: woodcut")[0].patches
+
+
+@pytest.mark.parametrize("dialect", ["stability", "stability_wide", "diffusers_prior", "fused"])
+def test_model_in_the_classes_of_the_host_takes_a_lora_too(put, apply, native, dialect):
+    tensors, deltas = DIALECTS[dialect]()
+    before = weights_of(native.stage_c)
+    with Patched(apply(put(tensors), native.stage_c)[0]) as after:
+        assert furthest(before, after, deltas) < EXACT
