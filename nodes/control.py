@@ -94,9 +94,7 @@ class CascadeApplyControlNet(io.ComfyNode):
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The encoded prompt for Stage C."),
                 io.Conditioning.Input("negative", tooltip="What Stage C should avoid."),
-                io.ControlNet.Input(
-                    "control_net", tooltip="From Load ControlNet (Cascade), or ComfyUI's."
-                ),
+                io.ControlNet.Input("control_net", tooltip="From Load ControlNet (Cascade), or ComfyUI's."),
                 io.Image.Input(
                     "hint",
                     tooltip="What a Hint node makes for this kind of ControlNet. It is scaled to the "
