@@ -58,7 +58,7 @@ class CascadeSamplingPreset(io.ComfyNode):
         chosen = PRESETS[preset]
         is_c = traits(model).channels == check.STAGE_C_CHANNELS
         stage = chosen.stage_c if is_c else chosen.stage_b
-        sigmas = SPACINGS[chosen.spacing](steps or stage.steps, stage.shift, denoise, 0.0)
+        sigmas = SPACINGS[stage.spacing](steps or stage.steps, stage.shift, denoise, 0.0)
         if denoise <= 0:
             sigmas = sigmas[:0]
         model = with_schedule(model, stage.shift, chosen.told_one)

@@ -80,9 +80,9 @@ def test_callback_is_told_every_step_and_the_last_estimate(solver):
 @pytest.mark.parametrize(("stage", "shift", "steps"), [("stage_c", 2.0, 20), ("stage_b", 1.0, 10)])
 def test_fast_preset_is_no_worse_than_the_references_steps(stage, shift, steps):
     fast, kinds = PRESETS["fast"], Mixture(count=300)
-    few = getattr(fast, stage).steps
-    assert few <= steps / 2
-    levels = SPACINGS[fast.spacing](few, shift, 1.0, 0.0)
+    chosen = getattr(fast, stage)
+    assert chosen.steps <= steps / 2
+    levels = SPACINGS[chosen.spacing](chosen.steps, shift, 1.0, 0.0)
     reference = cosine(steps, shift)
     assert error(fast.sampler, levels) < min(error("DDIM", reference), error("DDPM", reference))
     exact = kinds.draw(SOLVERS["DPM++ 3M"], exponential(500, shift))
