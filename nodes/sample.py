@@ -30,7 +30,7 @@ def _settings(stage: str, steps: int, cfg: float, cfg_tip: str) -> list:
         io.Combo.Input(
             f"scheduler_{end}", options=SCHEDULERS, default="simple",
             tooltip=f"How {name}'s steps are spread over the noise levels; it was published with "
-            "simple, and aligned does with fewer.",
+            "simple; beta and aligned may do with fewer steps.",
         ),
         io.Float.Input(
             f"denoise_{end}", default=1.0, min=0.0, max=1.0, step=0.01,

@@ -43,12 +43,12 @@ class CascadeScheduler(io.ComfyNode):
                     "spacing",
                     options=list(SPACINGS),
                     default="cosine",
-                    tooltip="cosine is what the stages were trained and published with; aligned gives more "
-                    "in few steps; lcm is for a Stage C distilled to few steps.",
+                    tooltip="cosine is what the stages were trained and published with; aligned was found "
+                    "on data with a known solution; lcm is for a Stage C distilled to few steps.",
                 ),
                 io.Int.Input(
                     "steps", default=20, min=1, max=10000,
-                    tooltip="20 for Stage C and 10 for Stage B are usual; aligned does with half.",
+                    tooltip="20 for Stage C and 10 for Stage B are usual; UniPC may do with half.",
                 ),
                 io.Float.Input(
                     "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
@@ -112,7 +112,7 @@ class CascadeSamplerSelect(io.ComfyNode):
                     "sampler",
                     options=list(SOLVERS),
                     default="DDPM",
-                    tooltip="DDPM is what the stages were published with; DPM++ 2M needs the fewest steps; "
+                    tooltip="DDPM is what the stages were published with; UniPC and DPM++ 2M need fewer; "
                     "LCM is for a Stage C distilled to few; Heun takes twice the time for a step.",
                 ),
                 io.Float.Input(
