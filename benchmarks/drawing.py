@@ -52,10 +52,10 @@ class Sampling:
 
     steps_c: int = 20
     steps_b: int = 10
-    sampler_b: str = "ddpm"
+    sampler_b: str = "ddim"
     size: tuple[int, int] = (256, 256)
     seed: int = 0
-    sampler_c: str = "ddpm"
+    sampler_c: str = "ddim"
     spacing_c: str = "cosine"
     spacing_b: str = "cosine"
 

@@ -197,7 +197,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py eval small", description=__doc__)
-    parser.add_argument("--n", type=int, default=64, help="pictures in each row (%(default)s)")
+    parser.add_argument("--n", type=int, default=48, help="pictures in each row (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     shipped = weights_path("stage_a").parent
     parser.add_argument("--weights", type=Path, default=shipped, help="folder of the parts (%(default)s)")
@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps-b", type=int, default=10, help="steps of Stage B (%(default)s)")
     for stage in "cb":
         of = f"of Stage {stage.upper()} (%(default)s)"
-        parser.add_argument(f"--sampler-{stage}", choices=SAMPLERS, default="ddpm", help=of)
+        parser.add_argument(f"--sampler-{stage}", choices=SAMPLERS, default="ddim", help=of)
         parser.add_argument(f"--spacing-{stage}", choices=SPACINGS, default="cosine", help=of)
     parser.add_argument("--size", type=_size, default=(256, 256), metavar="WxH", help="pixels (256x256)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")

@@ -66,7 +66,7 @@ def test_the_table_has_a_line_for_each_row_measured(folder, capsys):
     assert lines[0].split() == [*ATTRIBUTES, "alignment", "all", "right"]
     assert lines[1].startswith("true pictures (the judge itself)")
     assert len(lines[1].split("itself)")[1].split()) == len(ATTRIBUTES) + 2
-    assert "1 steps of ddpm, cosine + 1 of ddpm, cosine, 256x256 pixels" in lines[3]
+    assert "1 steps of ddim, cosine + 1 of ddim, cosine, 256x256 pixels" in lines[3]
 
 
 def test_the_table_prints_every_figure():

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from comfy_host import ROOT
+from comfyui_cascade.checkpoints.identify import Part
+from comfyui_cascade.checkpoints.open import load_part
+from comfyui_cascade.conditioning.image import encode
 from comfyui_cascade.latents.fit import apply, plan
 from PIL import Image
 
@@ -166,6 +169,25 @@ def test_the_less_is_drawn_anew_the_more_of_the_picture_stays(run):
 def test_reconstruction_is_like_its_own_picture_and_not_like_another(run):
     drawn = run(changed(read("reconstruct"), "SaveImage", "filename_prefix", "like"))
     assert apart(drawn, example("house")) < 0.4 * apart(drawn, example("boat"))
+
+
+@pytest.fixture(scope="module")
+def likeness():
+    """How like the pictures that ship one is to the image encoder that ships, from -1 to 1 each."""
+    encoder = load_part(ROOT / "weights" / "image_encoder.safetensors", Part.IMAGE_ENCODER).float()
+
+    def embedding(picture):
+        return encode(encoder, torch.from_numpy(picture).movedim(-1, 0)[None])
+
+    return lambda drawn: {
+        name: torch.cosine_similarity(embedding(drawn), embedding(example(name))).item()
+        for name in ("boat", "house", "cat")
+    }
+
+
+def test_variations_are_of_their_picture_and_of_no_other(run, likeness):
+    like = likeness(run(changed(read("variations"), "CascadeEmptyLatents", "batch_size", 1)))
+    assert like["boat"] > 0.2 + max(like["house"], like["cat"])
 
 
 def test_inpainting_keeps_every_pixel_outside_of_its_mask(run):
