@@ -3,16 +3,15 @@
 from .adapt import CascadeCreateHookLora, CascadeLoadLora
 from .checkpoint import CascadeLoadCheckpoint, CascadeLoadPipeline
 from .condition import CascadeDecoderConditioning
-from .control import (
-    CascadeApplyControlNet,
+from .control import CascadeApplyControlNet, CascadeLoadControlNet
+from .example import CascadeExamplePicture
+from .hint import (
     CascadeDetectFaces,
     CascadeHintCanny,
     CascadeHintIdentity,
     CascadeHintInpaint,
     CascadeHintSuperResolution,
-    CascadeLoadControlNet,
 )
-from .example import CascadeExamplePicture
 from .host import ComfyExtension, io
 from .image import CascadeFitImage, CascadeMaskLatents
 from .image_prompt import CascadeApplyImageAdapter, CascadeImagePrompt, CascadeLoadImageAdapter
