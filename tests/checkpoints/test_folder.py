@@ -5,6 +5,7 @@ import pytest
 import torch
 from comfyui_cascade.checkpoints.folder import networks_in, read_checkpoint
 from comfyui_cascade.checkpoints.identify import Part, expect
+from comfyui_cascade.checkpoints.layout import to_native
 from comfyui_cascade.checkpoints.open import load_part, read_weights
 from comfyui_cascade.checkpoints.report import report
 from comfyui_cascade.weights import path as embedded
@@ -44,7 +45,7 @@ def change_index(folder, change):
 
 
 def test_sharded_folder_holds_what_one_file_holds(sharded):
-    weights = load_file(embedded("stage_c"))
+    weights = to_native(load_file(embedded("stage_c")))
     found = read_weights(Part.STAGE_C, expect(sharded, Part.STAGE_C))
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[key], weights[key]) for key in weights)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from comfyui_cascade.checkpoints.identify import Part
-from comfyui_cascade.checkpoints.layout import Layout
+from comfyui_cascade.checkpoints.layout import Layout, to_native
 from comfyui_cascade.checkpoints.open import load_part
 from comfyui_cascade.checkpoints.save import save
 from comfyui_cascade.checkpoints.scaled import is_scaled, plain
@@ -26,7 +26,7 @@ def scaled(weights, spelling, dtype=torch.float8_e4m3fn):
 
 @pytest.fixture
 def weights():
-    return load_file(embedded("stage_c"))
+    return {name: weight.clone() for name, weight in to_native(load_file(embedded("stage_c"))).items()}
 
 
 @pytest.mark.parametrize("spelling", ["scale_weight", "weight_scale"])
