@@ -2,6 +2,9 @@
 
 __version__ = "0.1.0"
 
+WEB_DIRECTORY = "./web"
+"""What ComfyUI serves under /extensions/<folder>: help pages in docs, the script beside them."""
+
 _HOST_NEEDED = (
     "ComfyUI-Cascade needs ComfyUI 0.30.0 or newer, and this one has no %s: update ComfyUI and restart it."
 )
