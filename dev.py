@@ -42,6 +42,7 @@ def _make_importable(package: str) -> None:
 
 _make_importable("development")
 
+from development import chromium
 from development.environment import BASE, ROOT, set_up, venv_program
 from development.progress import Problem, Steps
 from development.server import Comfy, check_port, free_port
@@ -132,6 +133,7 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
 def _test(options: argparse.Namespace, step: Steps) -> int:
     """Run every test on a real ComfyUI; --slow adds those of minutes and gigabytes, the rest is pytest's."""
     set_up(step)
+    chromium.ensure(step)
     step("Run the tests")
     # The script and not -m: the root must stay off sys.path, where our nodes/ would hide ComfyUI's nodes.py.
     command = [venv_program("pytest"), *options.rest]

@@ -31,6 +31,10 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+    # Playwright keeps an event loop in this thread to its end, in which no other test could run its own.
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     if not config.getoption("--slow"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
