@@ -10,6 +10,7 @@
     python3 dev.py eval small
     python3 dev.py bench steps
     python3 dev.py pictures
+    python3 dev.py locales
 
 The first run makes .venv and fetches a ComfyUI into .comfyui, both git-ignored and safe to delete.
 COMFYUI_PATH names another ComfyUI to use instead; it runs with .venv all the same.
@@ -88,6 +89,22 @@ def _pictures(_: argparse.Namespace, step: Steps) -> int:
         pictures.draw_all(comfy, step)
     step("Draw the figures of docs/method.md")
     return _module("benchmarks.figures", str(ROOT / "docs" / "method"))
+
+
+def _locales(_: argparse.Namespace, step: Steps) -> int:
+    """Write locales/en from the nodes, and say what the translations have to follow."""
+    from development import locales
+
+    folder = ROOT / "locales" / "en"
+    with Comfy(set_up(step), free_port(), step, FOR_ONE_RUN) as comfy:
+        nodes = {name: node for name, node in comfy.object_info().items() if name.startswith("Cascade")}
+    if not nodes:
+        raise Problem(f"ComfyUI could not load the pack, so nothing is written: read {comfy.log}.")
+    texts = locales.english(nodes)
+    changes = locales.changes(locales.read(folder), texts)
+    locales.write(folder, texts)
+    step("\n".join(["English is written", *changes]))
+    return 0
 
 
 def _read_workflow(options: argparse.Namespace) -> dict[str, Any]:
@@ -218,6 +235,7 @@ class Verb(NamedTuple):
 VERBS = {
     "demo": Verb(_demo, _demo_arguments),
     "pictures": Verb(_pictures),
+    "locales": Verb(_locales),
     "serve": Verb(_serve, _serve_arguments),
     "test": Verb(_test, takes_rest=True),
     "check": Verb(_check),

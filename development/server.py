@@ -73,6 +73,11 @@ class Comfy:
         with urllib.request.urlopen(pictures[-1]) as answer:
             return with_workflow(answer.read(), workflow)
 
+    def object_info(self) -> dict[str, Any]:
+        """ComfyUI's own description of every node, by id."""
+        with urllib.request.urlopen(f"{self.url}/object_info") as answer:
+            return json.load(answer)
+
     def listens(self) -> bool:
         """Whether the server is still there, however busy."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=10):

@@ -106,6 +106,10 @@ class ComfyServer:
         """Every node ComfyUI knows, by id."""
         return self._json("/object_info")
 
+    def translations(self) -> dict[str, Any]:
+        """The packs' texts by language, as ComfyUI's page gets them."""
+        return self._json("/i18n")
+
     def queue(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """The history entry of an API-format prompt, run to its end; PromptError says what went wrong."""
         answer = self._submit(prompt)

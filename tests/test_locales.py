@@ -1,0 +1,184 @@
+"""The translations: complete, nothing of a text lost in them, and served by ComfyUI."""
+
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from development import locales
+
+LOCALES = Path(__file__).resolve().parent.parent / "locales"
+ENGLISH = locales.read(LOCALES / "en")
+TEXTS = locales.flat(ENGLISH)
+LANGUAGES = sorted(folder.name for folder in LOCALES.glob("*/") if folder.name != "en")
+
+SAME = {"cascade", "cfg", "clip", "eta", "sigmas", "vae"}  # a text that no language translates
+SAME_IN = {  # a text that is the same word in one language
+    "es": set(),
+    "fr": {"compression", "guide", "image", "images", "multiple", *(f"image{i}" for i in range(16))},
+    "pt-BR": set(),
+}
+
+HOST_NODES = (  # ComfyUI's own, called by what its page calls them in each language
+    "Canny", "CLIP Text Encode", "CLIP Vision Encode", "Cond Set Props", "Differential Diffusion",
+    "Image Composite Masked", "KSampler", "KSamplerSelect", "Load Image", "SamplerCustomAdvanced",
+    "Set Hook Keyframes", "unCLIPConditioning", "VAE Decode",
+)  # fmt: skip
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+CODE = re.compile(r"`[^`]*`")
+STAGE = re.compile(r"Stage [ABC]")
+# Paths, names with an underscore or a capital inside, and words all in capitals: models/vae, LoRA, MODEL.
+NAME = re.compile(
+    r"[A-Za-z]\w*(?:[/_]\w+)+|\b[A-Za-z]+[A-Z]\w*|\b(?:safetensors|diffusers|kohya|config\.json)\b"
+)
+WORD = re.compile(r"[A-Za-z]+")
+
+each_language = pytest.mark.parametrize("language", LANGUAGES)
+each_folder = pytest.mark.parametrize("language", ["en", *LANGUAGES])
+
+
+def texts_of(language):
+    return locales.flat(locales.read(LOCALES / language))
+
+
+def pairs(language):
+    """Place, English text, translated text; what is missing is another test's."""
+    translated = texts_of(language)
+    return [(place, text, translated[place]) for place, text in TEXTS.items() if place in translated]
+
+
+def kept(text):
+    """What of a text must be in its translation as it is."""
+    for node in HOST_NODES:
+        text = text.replace(node, " ")
+    return {*CODE.findall(text), *STAGE.findall(text), *NAME.findall(CODE.sub(" ", text))}
+
+
+def test_english_is_what_the_nodes_say(comfy_nodes):
+    from comfyui_cascade.nodes import NODES
+
+    said = {node.define_schema().node_id: node.GET_NODE_INFO_V1() for node in NODES}
+    lag = locales.changes(ENGLISH, locales.english(said))
+    assert not lag, "python3 dev.py locales brings it up to date"
+
+
+@each_language
+def test_language_has_the_texts_of_english_and_no_others(language):
+    translated = texts_of(language)
+    assert {"missing": TEXTS.keys() - translated.keys(), "unknown": translated.keys() - TEXTS.keys()} == {
+        "missing": set(),
+        "unknown": set(),
+    }
+
+
+@each_folder
+def test_every_text_is_one_clean_line(language):
+    wrong = {
+        place: text
+        for place, text in texts_of(language).items()
+        if not (isinstance(text, str) and text and text == " ".join(text.split(" ")).strip())
+        or re.search(r"\s{2}|[\t\n]", text)
+        or not unicodedata.is_normalized("NFC", text)
+    }
+    assert not wrong
+
+
+@each_folder
+def test_no_text_holds_a_sign_that_the_page_takes_for_syntax(language):
+    assert not {place: text for place, text in texts_of(language).items() if re.search(r"[@{}|%]", text)}
+
+
+@each_language
+def test_no_text_is_left_in_english(language):
+    allowed = SAME | SAME_IN.get(language, set())
+    assert not {
+        place: text for place, text, other in pairs(language) if text == other and text not in allowed
+    }
+
+
+@each_language
+def test_no_four_words_in_a_row_are_left_in_english(language):
+    def runs(text):
+        for node in HOST_NODES:
+            text = text.replace(node, ".")
+        for phrase in re.split(r"`[^`]*`|[^\w\s']", text):
+            words = WORD.findall(phrase)
+            yield from (tuple(words[i : i + 4]) for i in range(len(words) - 3))
+
+    left = {place: set(runs(text)) & set(runs(other)) for place, text, other in pairs(language)}
+    assert not {place: words for place, words in left.items() if words}
+
+
+@each_language
+def test_numbers_are_kept(language):
+    lost = {
+        place: (text, other)
+        for place, text, other in pairs(language)
+        if Counter(NUMBER.findall(text)) != Counter(NUMBER.findall(other))
+    }
+    assert not lost
+
+
+@each_language
+def test_options_files_and_names_are_kept(language):
+    lost = {
+        place: [name for name in kept(text) if name not in other]
+        for place, text, other in pairs(language)
+        if place.endswith(("tooltip", "description"))
+    }
+    assert not {place: names for place, names in lost.items() if names}
+
+
+@each_language
+def test_sentences_keep_the_stages_that_they_speak_of(language):
+    lost = {
+        place: (text, other)
+        for place, text, other in pairs(language)
+        if set(STAGE.findall(text)) != set(STAGE.findall(other))
+        and not place.endswith("/name")  # stage_c is no sentence
+    }
+    assert not lost
+
+
+@each_language
+def test_equal_texts_are_translated_equally(language):
+    found = {}
+    for _, text, other in pairs(language):
+        found.setdefault(text, set()).add(other)
+    assert not {text: others for text, others in found.items() if len(others) > 1}
+
+
+@each_folder
+def test_nodes_have_names_of_their_own_that_end_in_the_packs(language):
+    names = [text for place, text in texts_of(language).items() if place.endswith("/display_name")]
+    assert all(name.endswith(" (Cascade)") for name in names)
+    assert len(set(names)) == len(names)
+
+
+@each_language
+def test_texts_call_our_nodes_by_their_translated_names(language):
+    here = {text: other for place, text, other in pairs(language) if place.endswith("/display_name")}
+    # Without the pack's name, those of one word are common words: noise, scheduler.
+    short = {
+        text.removesuffix(" (Cascade)"): other.removesuffix(" (Cascade)") for text, other in here.items()
+    }
+    here |= {text: other for text, other in short.items() if " " in text}
+    wrong = {
+        (place, other): text
+        for place, english, translated in pairs(language)
+        if not place.endswith("/display_name")
+        for text, other in here.items()
+        if re.search(rf"\b{re.escape(text)}(?!\w)", english) and other not in translated
+    }
+    assert not wrong
+
+
+def test_comfyui_serves_every_language(server):
+    served = server.translations()
+    for language in ["en", *LANGUAGES]:
+        files = locales.read(LOCALES / language)
+        assert served[language]["nodeDefs"] == files["nodeDefs.json"]
+        assert served[language]["nodeCategories"] == files["main.json"]["nodeCategories"]
