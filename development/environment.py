@@ -170,7 +170,7 @@ def _install(tree: Path, step: Steps) -> None:
     pins.write_text(constraints_for(requirements.read_text(encoding="utf-8"), ours), encoding="utf-8")
     _pip(step, "install", "--constraint", pins, "pip", "setuptools", "wheel")
     # One resolution for everything. The build tools are already in .venv, so nothing unpinned comes in.
-    everything = ["--requirement", requirements, "--editable", f"{ROOT}[dev,training]"]
+    everything = ["--requirement", requirements, "--editable", f"{ROOT}[dev,docs,training]"]
     _pip(step, "install", "--no-build-isolation", "--constraint", pins, *everything)
 
 
