@@ -89,8 +89,7 @@ class Checkpoints:
             for name, values in tensors.items():
                 save_tensors(beside / f"{name}.safetensors", values)
             (beside / PROGRESS).write_text(json.dumps({"step": step, **progress}))
-            for file in beside.iterdir():
-                _flush(file)
+            _flush(beside / PROGRESS)  # the others are on the disk already
             shutil.rmtree(place, ignore_errors=True)
             beside.replace(place)
         except OSError as error:

@@ -29,10 +29,10 @@ from ..samplers.sample import sample
 from ..samplers.schedule import STAGE_C_SHIFT
 from ..samplers.target import TARGETS
 from ..stage_c import StageC
+from .beside import BesideStageCTask
 from .draws import Draws
-from .examples import Field, regions
-from .objective import draw_noise, draw_times, question, squared_error
-from .parts import SHOWN, Batch, Files, StageCTask, Task
+from .examples import Field
+from .parts import SHOWN, Batch, Files
 from .settings import from_table
 from .workspace import Workspace, encoder_input, shrink, to_images
 
@@ -60,7 +60,7 @@ class SteeredStageC(nn.Module):
         return self.kept.network(x, t, tokens, self.controlnet(hint))
 
 
-class ControlNetTask(StageCTask):
+class ControlNetTask(BesideStageCTask):
     """Draw Stage C's latents from captions and hints; ``companions.stage_c`` names the Stage C.
 
     Each kind below says what its hint is, and how many channels and which backbone go with it.
@@ -71,18 +71,7 @@ class ControlNetTask(StageCTask):
     BACKBONE: type[Backbone]
 
     def __init__(self, work: Workspace):
-        Task.__init__(self, work)  # Stage C's own would make a Stage C to train
-        settings = work.settings
-        self.text_encoder = None if settings.data.captions else work.companion(Part.TEXT_ENCODER)
-        self.frozen_encoder = None if settings.data.latent_cache else work.companion(Part.SEMANTIC_ENCODER)
-        self.has_images = False
-        predicts = work.recorded(Part.STAGE_C).prediction
-        if predicts != self.objective.prediction:
-            raise ValueError(
-                f"{settings.companions.stage_c} predicts {predicts}, and objective.prediction is "
-                f"{self.objective.prediction}; set it to {predicts}"
-            )
-        self.stage_c: StageC = work.companion(Part.STAGE_C)
+        super().__init__(work)
         self.network = SteeredStageC(self._controlnet(), self.stage_c)
 
     def _controlnet(self) -> ControlNet:
@@ -123,10 +112,10 @@ class ControlNetTask(StageCTask):
     def hint(self, images: Tensor, draws: Draws) -> Tensor:
         """What the ControlNet follows, ``b c_in h w``, from pictures ``b 3 h w`` in [0, 1]."""
 
-    def _fitted(self, images: Tensor, draws: Draws, clean: Tensor) -> Tensor:
+    def _fitted(self, images: Tensor, draws: Draws, latents: Tensor) -> Tensor:
         backbone = self.network.controlnet.config.backbone
         with torch.no_grad():
-            return fitted(self.hint(images, draws), backbone, *clean.shape[-2:])
+            return fitted(self.hint(images, draws), backbone, *latents.shape[-2:])
 
     def fields(self) -> dict[str, Field]:
         fields = super().fields()
@@ -134,19 +123,10 @@ class ControlNetTask(StageCTask):
             fields["picture"] = lambda i, rng: self.work.picture(i)
         return fields
 
-    def losses(self, network: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        objective, clean = self.objective, self._clean(batch)
-        times = draw_times(draws, objective, self.settings.schedule.batch)
-        x, t, answer, logsnr = question(clean, draw_noise(draws, objective, clean.shape), times, objective)
-        hint = self._fitted(to_images(batch["picture"]).to(clean), draws, clean)
-        prediction = network(x, t, self._tokens(*self._text(batch)), hint)
-        where = regions(batch["things"], *clean.shape[-2:]).to(clean)
-        return self.weighted(squared_error(prediction, answer, where, objective.region_weight), logsnr)
-
-    def _tokens(self, text: Tensor, pooled: Tensor) -> Tensor:
-        none = torch.zeros(len(text), 1, self.stage_c.config.c_image, device=text.device)
-        with torch.no_grad():
-            return self.stage_c.tokens(text, pooled, none)
+    def predicted(
+        self, network: nn.Module, x: Tensor, t: Tensor, tokens: Tensor, batch: Batch, draws: Draws
+    ) -> Tensor:
+        return network(x, t, tokens, self._fitted(to_images(batch["picture"]).to(x), draws, x))
 
     def files(self, network: nn.Module) -> Files:
         entries = recorded(network.controlnet.config)

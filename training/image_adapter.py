@@ -16,11 +16,9 @@ from ..layers.hooks import Hooks
 from ..samplers.sample import sample
 from ..samplers.schedule import STAGE_C_SHIFT
 from ..samplers.target import TARGETS
-from ..stage_c import StageC
+from .beside import BesideStageCTask
 from .draws import Draws
-from .examples import regions
-from .objective import draw_noise, draw_times, question, squared_error
-from .parts import Batch, Files, StageCTask, Task
+from .parts import Batch, Files
 from .settings import from_table
 from .workspace import Workspace
 
@@ -38,7 +36,7 @@ class Sizes:
     c_token: int = 128
 
 
-class ImageAdapterTask(StageCTask):
+class ImageAdapterTask(BesideStageCTask):
     """Draw Stage C's latents from the embedding of their own picture, with and without its caption.
 
     ``companions.stage_c`` names the Stage C, which is not trained. ``objective.drop_image`` is the share of
@@ -46,19 +44,9 @@ class ImageAdapterTask(StageCTask):
     """
 
     def __init__(self, work: Workspace):
-        Task.__init__(self, work)  # Stage C's own would make a Stage C to train
-        settings = work.settings
-        self.text_encoder = None if settings.data.captions else work.companion(Part.TEXT_ENCODER)
-        self.frozen_encoder = None if settings.data.latent_cache else work.companion(Part.SEMANTIC_ENCODER)
+        super().__init__(work)
         work.file_of(Part.IMAGE_ENCODER)  # says what to do where it is missing
         self.has_images = True
-        predicts = work.recorded(Part.STAGE_C).prediction
-        if predicts != self.objective.prediction:
-            raise ValueError(
-                f"{settings.companions.stage_c} predicts {predicts}, and objective.prediction is "
-                f"{self.objective.prediction}; set it to {predicts}"
-            )
-        self.stage_c: StageC = work.companion(Part.STAGE_C)
         self.network = self._adapter()
 
     def _adapter(self) -> ImageAdapter:
@@ -69,20 +57,11 @@ class ImageAdapterTask(StageCTask):
         config = self.stage_c.config
         return new_image_adapter(config.trunk, config.c_image, sizes.tokens, sizes.c_token).train()
 
-    def losses(self, network: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        objective, clean = self.objective, self._clean(batch)
-        times = draw_times(draws, objective, self.settings.schedule.batch)
-        x, t, answer, logsnr = question(clean, draw_noise(draws, objective, clean.shape), times, objective)
-        image = batch["embedding"][:, None] * draws.keep(objective.drop_image, 3)
-        prediction = self._predict(network, x, t, self._tokens(*self._text(batch)), image)
-        where = regions(batch["things"], *clean.shape[-2:]).to(clean)
-        return self.weighted(squared_error(prediction, answer, where, objective.region_weight), logsnr)
-
-    def _tokens(self, text: Tensor, pooled: Tensor) -> Tensor:
-        """Of the prompt alone: Stage C's own image prompt stays the zero vector that means none."""
-        none = torch.zeros(len(text), 1, self.stage_c.config.c_image, device=text.device)
-        with torch.no_grad():
-            return self.stage_c.tokens(text, pooled, none)
+    def predicted(
+        self, network: nn.Module, x: Tensor, t: Tensor, tokens: Tensor, batch: Batch, draws: Draws
+    ) -> Tensor:
+        image = batch["embedding"][:, None] * draws.keep(self.objective.drop_image, 3)
+        return self._predict(network, x, t, tokens, image)
 
     def _predict(self, network: nn.Module, x: Tensor, t: Tensor, tokens: Tensor, image: Tensor) -> Tensor:
         hooks = Hooks(attention=(image_attention(network(image), 1.0),))

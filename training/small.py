@@ -18,7 +18,9 @@ from .settings import read_settings
 
 RECIPES = Path(__file__).with_name("recipes") / "small"
 
-ORDER = ("stage_a", "semantic_encoder", "text_encoder", "image_encoder", "stage_b", "stage_c")
+ORDER = (
+    "stage_a", "semantic_encoder", "text_encoder", "image_encoder", "stage_b", "stage_c", "stage_b_finetune",
+)  # fmt: skip
 """Every run needs those before it. The previewer comes with the semantic encoder."""
 
 CONTROLNETS = ("controlnet_canny", "controlnet_inpaint", "controlnet_super_resolution")
@@ -31,6 +33,7 @@ STAGES = {
     "image": ("image_encoder",),
     "b": ("stage_b",),
     "c": ("stage_c",),
+    "b_finetune": ("stage_b_finetune",),
     "previewer": ("previewer",),
     "lcm": ("lcm",),
     "lora_lcm": ("lora_lcm",),
@@ -41,7 +44,16 @@ STAGES = {
 }
 """Runs by the names that the command line gives them."""
 
-SHIPPED = (*(Part(name) for name in ORDER), Part.PREVIEWER)
+SHIPPED = {
+    Part.STAGE_A: ("stage_a",),
+    Part.SEMANTIC_ENCODER: ("semantic_encoder",),
+    Part.PREVIEWER: ("previewer", "semantic_encoder"),
+    Part.TEXT_ENCODER: ("text_encoder",),
+    Part.IMAGE_ENCODER: ("image_encoder",),
+    Part.STAGE_B: ("stage_b_finetune", "stage_b"),
+    Part.STAGE_C: ("stage_c",),
+}
+"""The runs that write each part's file; the first that is there counts."""
 
 
 def train_small(
@@ -86,12 +98,10 @@ def export(base: Path, folder: Path) -> dict[Part, int]:
     """
     sizes = {}
     folder.mkdir(parents=True, exist_ok=True)
-    for part in SHIPPED:
-        run = (
-            "semantic_encoder" if part is Part.PREVIEWER and not (base / part.value).exists() else part.value
-        )
-        source = base / run / f"{part.value}.safetensors"
-        if not source.exists():
+    for part, runs in SHIPPED.items():
+        written = (base / run / f"{part.value}.safetensors" for run in runs)
+        source = next((file for file in written if file.exists()), None)
+        if source is None:
             continue
         header = read_header(source)
         path = folder / source.name

@@ -142,12 +142,13 @@ class Workspace:
 
     # Entries of examples -------------------------------------------------------------------------------
 
-    def _store(
+    def store(
         self,
         name: str,
         depends: Sequence[Any],
         make: Callable[[Sequence[int]], Iterable[Mapping[str, Tensor]]],
     ) -> Store:
+        """What ``make`` gives for the pictures of these numbers, made once for all that it depends on."""
         data = self.settings.data
         what = [data.picturebook, data.folder, data.shards, data.size, data.multiple, data.ratios, *depends]
         what += drawing_files() if data.picturebook else self.source.contents()
@@ -174,7 +175,7 @@ class Workspace:
                         found.update(zip(pictures, encode(images).half().cpu(), strict=True))
             return [{"encoded": found[i]} for i in places]
 
-        store = self._store(name, depends, make)
+        store = self.store(name, depends, make)
 
         def load(i: int, rng: random.Random) -> Tensor:
             encoded = store[i]["encoded"]
@@ -203,7 +204,7 @@ class Workspace:
             ]
             return {"picture": torch.from_numpy(drawing.picture.copy()), "things": torch.tensor(things)}
 
-        return self._store("pictures", [], lambda places: map(drawn, places))
+        return self.store("pictures", [], lambda places: map(drawn, places))
 
     def picture(self, i: int, rng: random.Random | None = None) -> Tensor:
         """Picture i cut to its bucket's size, ``h w 3`` uint8; with ``rng`` at a random place."""
@@ -257,7 +258,7 @@ class Workspace:
         depends = [self.file_of(Part.TEXT_ENCODER), self.settings.companions.tokenizer, count]
         if self.settings.data.picturebook:
             depends.append(Path(picturebook.__file__).with_name("wording.py"))
-        store = self._store("text", depends, lambda places: map(of, places))
+        store = self.store("text", depends, lambda places: map(of, places))
         with torch.inference_mode():
             empty = features([""])
 
