@@ -34,10 +34,9 @@ OUR_INPUTS = {place.split("/")[3] for place in TEXTS if "/inputs/" in place}  # 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 CODE = re.compile(r"`[^`]*`")
 STAGE = re.compile(r"Stage [ABC]")
-# Paths, names with an underscore or a capital inside, and words all in capitals: models/vae, LoRA, MODEL;
-# without the s of several LoRAs, which few languages have.
+# Paths, names with an underscore or a capital inside, and words all in capitals: models/vae, LoRA, MODEL.
 NAME = re.compile(
-    r"[A-Za-z]\w*(?:[/_]\w+)+|\b[A-Za-z]+[A-Z]\w*?(?=s?\b)|\b(?:safetensors|diffusers|kohya|config\.json)\b"
+    r"[A-Za-z]\w*(?:[/_]\w+)+|\b[A-Za-z]+[A-Z]\w*|\b(?:safetensors|diffusers|kohya|config\.json)\b"
 )
 WORD = re.compile(r"[A-Za-z]+")
 
