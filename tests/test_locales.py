@@ -59,8 +59,7 @@ def kept(text):
     for node in HOST_NODES:
         text = text.replace(node, " ")
     names = {name.rstrip("s") for name in NAME.findall(CODE.sub(" ", text))} - OUR_INPUTS
-    commands = {command for command in COMMANDS if command in text}
-    return {*CODE.findall(text), *STAGE.findall(text), *commands, *names}
+    return {*CODE.findall(text), *STAGE.findall(text), *names}
 
 
 def test_english_is_what_the_nodes_say(comfy_nodes):
