@@ -58,8 +58,8 @@ def kept(text):
     """What of a text must be in its translation as it is."""
     for node in HOST_NODES:
         text = text.replace(node, " ")
-    names = {name.rstrip("s") for name in NAME.findall(CODE.sub(" ", text))} - OUR_INPUTS
-    return {*CODE.findall(text), *STAGE.findall(text), *names}
+    names = set(NAME.findall(CODE.sub(" ", text))) - OUR_INPUTS
+    return {*CODE.findall(text), *STAGE.findall(text), *(name.rstrip("s") for name in names)}
 
 
 def test_english_is_what_the_nodes_say(comfy_nodes):
