@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .host import fingerprint, io
+from .host import adapter_choices, fingerprint, io, path_of_adapter
 from .host.catalogue import shown
-from .host.lora import apply_lora, hook_lora, lora_choices, path_of_lora
+from .host.lora import apply_lora, hook_lora
 
 CATEGORY = "cascade/adapt"
 
@@ -15,7 +15,7 @@ def pick_lora() -> Any:
     """The widget that picks a LoRA."""
     return io.Combo.Input(
         "file",
-        options=lora_choices(),
+        options=adapter_choices("lora"),
         tooltip="A LoRA as safetensors, from models/loras, by any trainer: Stability's, OneTrainer, kohya, "
         "diffusers, PEFT or LyCORIS. It is told by its contents.",
     )
@@ -86,7 +86,7 @@ class CascadeLoadLora(io.ComfyNode):
         words: str = "",
     ) -> io.NodeOutput:
         """Both with the LoRA, and its words."""
-        applied = apply_lora(model, clip, path_of_lora(file), strength_model, strength_clip, words)
+        applied = apply_lora(model, clip, path_of_adapter("lora", file), strength_model, strength_clip, words)
         listed = ", ".join(applied.words)
         text = f"{applied.told}\nwords: {listed}" if listed else applied.told
         return io.NodeOutput(applied.model, applied.clip, listed, ui=shown(text))
@@ -94,7 +94,7 @@ class CascadeLoadLora(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> tuple:
         """Changes when the file is replaced."""
-        return fingerprint(path_of_lora(file))
+        return fingerprint(path_of_adapter("lora", file))
 
 
 class CascadeCreateHookLora(io.ComfyNode):
@@ -135,10 +135,10 @@ class CascadeCreateHookLora(io.ComfyNode):
         prev_hooks: Any = None,
     ) -> io.NodeOutput:
         """The hook, with the others."""
-        hooks = hook_lora(model, clip, path_of_lora(file), strength_model, strength_clip)
+        hooks = hook_lora(model, clip, path_of_adapter("lora", file), strength_model, strength_clip)
         return io.NodeOutput(prev_hooks.clone_and_combine(hooks) if prev_hooks else hooks)
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> tuple:
         """Changes when the file is replaced."""
-        return fingerprint(path_of_lora(file))
+        return fingerprint(path_of_adapter("lora", file))

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..adapters.controlnet import read_blocks
 from .host import (
-    controlnet_choices,
+    adapter_choices,
     fingerprint,
     io,
     open_controlnet,
-    path_of_controlnet,
+    path_of_adapter,
     with_control,
     with_mask,
 )
@@ -36,7 +36,7 @@ class CascadeLoadControlNet(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=controlnet_choices(),
+                    options=adapter_choices("controlnet"),
                     tooltip="A ControlNet of Stable Cascade as safetensors, from models/controlnet; those of "
                     "the small cascade ship with the pack.",
                 ),
@@ -60,12 +60,12 @@ class CascadeLoadControlNet(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, blocks: str = "") -> io.NodeOutput:
         """The ControlNet."""
-        return io.NodeOutput(open_controlnet(path_of_controlnet(file), read_blocks(blocks)))
+        return io.NodeOutput(open_controlnet(path_of_adapter("controlnet", file), read_blocks(blocks)))
 
     @classmethod
     def fingerprint_inputs(cls, file: str, blocks: str = "") -> tuple:
         """Changes when the file is replaced."""
-        return fingerprint(path_of_controlnet(file)), blocks
+        return fingerprint(path_of_adapter("controlnet", file)), blocks
 
 
 class CascadeApplyControlNet(io.ComfyNode):

@@ -16,43 +16,23 @@ PARTS = (
 )
 
 
-def path(part: str) -> Path:
-    """Where a part's file lies; not every part has to ship."""
-    if part not in PARTS:
-        raise ValueError(f"the small cascade has no part {part}; it has {', '.join(PARTS)}")
-    return Path(__file__).parent / f"{part}.safetensors"
+def shipped() -> list[str]:
+    """Names of the files that ship: parts, and adapters such as "lora_woodcut"."""
+    return sorted(file.stem for file in Path(__file__).parent.glob("*.safetensors"))
 
 
-def loras() -> list[str]:
-    """Names of the LoRAs that ship, such as "woodcut"."""
-    files = Path(__file__).parent.glob("lora_*.safetensors")
-    return sorted(file.stem.removeprefix("lora_") for file in files)
-
-
-def lora_path(name: str) -> Path:
-    """Where a LoRA that ships lies.
+def path(name: str) -> Path:
+    """Where the file of a part or of an adapter lies; not every part has to ship.
 
     Raises:
-        ValueError: none of this name ships.
+        ValueError: nothing is called so.
     """
-    if name not in loras():
-        raise ValueError(f"no LoRA named {name} ships with the small cascade; it has {', '.join(loras())}")
-    return Path(__file__).parent / f"lora_{name}.safetensors"
+    names = sorted({*PARTS, *shipped()})
+    if name not in names:
+        raise ValueError(f"the small cascade has no {name}; it has {', '.join(names)}")
+    return Path(__file__).parent / f"{name}.safetensors"
 
 
-def controlnets() -> list[str]:
-    """Names of the ControlNets that ship, such as "canny"."""
-    files = Path(__file__).parent.glob("controlnet_*.safetensors")
-    return sorted(file.stem.removeprefix("controlnet_") for file in files)
-
-
-def controlnet_path(name: str) -> Path:
-    """Where a ControlNet that ships lies.
-
-    Raises:
-        ValueError: none of this name ships.
-    """
-    if name not in controlnets():
-        shipped = ", ".join(controlnets()) or "none"
-        raise ValueError(f"no ControlNet named {name} ships with the small cascade; it has {shipped}")
-    return Path(__file__).parent / f"controlnet_{name}.safetensors"
+def adapters(kind: str) -> list[str]:
+    """Names of the shipped adapters of a kind, "lora" or "controlnet", without the kind."""
+    return [name.removeprefix(f"{kind}_") for name in shipped() if name.startswith(f"{kind}_")]

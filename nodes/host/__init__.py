@@ -5,17 +5,22 @@ from comfy_api.latest import ComfyExtension, io
 from ...checkpoints.identify import Part
 from .checkpoint import load_checkpoint, load_pipeline
 from .clip import load_image_encoder, load_text_encoder
-from .control import (
-    controlnet_choices,
-    open_controlnet,
-    path_of_controlnet,
-    with_control,
-    with_mask,
-)
+from .compiled import CHOICES as COMPILE
+from .compiled import compiled
+from .control import open_controlnet, with_control, with_mask
 from .faces import detect_faces, face_models
-from .files import SMALL, checkpoint_choices, choices, fingerprint, path_of, path_of_checkpoint
+from .files import (
+    SMALL,
+    adapter_choices,
+    checkpoint_choices,
+    choices,
+    fingerprint,
+    path_of,
+    path_of_adapter,
+    path_of_checkpoint,
+)
 from .guider import Guider
-from .large import in_windows, reusing, with_large_forms
+from .large import in_windows, reusing, with_fewer_keys, with_large_forms
 from .messages import say
 from .model import load_model, traits
 from .precision import CHOICES as PRECISIONS
@@ -37,6 +42,7 @@ from .save import LAYOUTS, save_parts
 from .vae import load_semantic_encoder, load_stage_a
 
 __all__ = [
+    "COMPILE",
     "DEFAULT",
     "LAYOUTS",
     "NOISES",
@@ -49,9 +55,10 @@ __all__ = [
     "Guider",
     "Part",
     "PictureNoise",
+    "adapter_choices",
     "checkpoint_choices",
     "choices",
-    "controlnet_choices",
+    "compiled",
     "detect_faces",
     "face_models",
     "fingerprint",
@@ -67,8 +74,8 @@ __all__ = [
     "load_text_encoder",
     "open_controlnet",
     "path_of",
+    "path_of_adapter",
     "path_of_checkpoint",
-    "path_of_controlnet",
     "preview_of",
     "reusing",
     "sampler_named",
@@ -78,6 +85,7 @@ __all__ = [
     "shift_of",
     "traits",
     "with_control",
+    "with_fewer_keys",
     "with_large_forms",
     "with_mask",
     "with_schedule",

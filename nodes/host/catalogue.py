@@ -27,7 +27,7 @@ KINDS = (
 
 def every_file() -> list[str]:
     """Files by folder and name, such as ``loras/style.safetensors``, the small cascade's first."""
-    small = [f"{SMALL}/{part}" for part in embedded.PARTS if embedded.path(part).is_file()]
+    small = [f"{SMALL}/{name}" for name in embedded.shipped()]
     files = [
         f"{kind}/{Path(name).as_posix()}" for kind in KINDS for name in folder_paths.get_filename_list(kind)
     ]

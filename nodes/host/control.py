@@ -10,38 +10,19 @@ from typing import Any
 import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
-import folder_paths
 import torch
 from comfy.controlnet import ControlBase, broadcast_image_to
 from comfy.model_base import StableCascade_C
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ... import weights as embedded
 from ...adapters.controlnet import ControlNet, block_widths, fitted, load_controlnet
 from .. import check
-from .files import SMALL
-
-FOLDER = "controlnet"
-"""Model folder of the host."""
 
 LIVE_ACTIVATIONS = 4
 """Tensors of the widest layer's size that are alive at once."""
 
 Residuals = list[Tensor | None]
-
-
-def controlnet_choices() -> list[str]:
-    """What the loader offers: those of the small cascade, and files."""
-    return [f"{SMALL}: {name}" for name in embedded.controlnets()] + folder_paths.get_filename_list(FOLDER)
-
-
-def path_of_controlnet(choice: str) -> str:
-    """The file behind a choice."""
-    small, _, name = choice.partition(": ")
-    if small == SMALL:
-        return str(embedded.controlnet_path(name))
-    return folder_paths.get_full_path_or_raise(FOLDER, choice)
 
 
 def open_controlnet(path: str | Path, blocks: Sequence[int] = ()) -> CascadeControl:

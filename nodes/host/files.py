@@ -38,6 +38,9 @@ FOLDERS = {
 }
 """Model folder of the host in which each part's files lie."""
 
+ADAPTERS = {"lora": "loras", "controlnet": "controlnet"}
+"""Model folder of the host in which the files of each kind of adapter lie."""
+
 CHECKPOINTS = "checkpoints"
 """Model folder of the host for files that hold several parts."""
 
@@ -96,6 +99,20 @@ def path_of(part: Part, choice: str) -> str:
     if choice.endswith("/"):
         return str(_folder(part, choice))
     return folder_paths.get_full_path_or_raise(FOLDERS[part], choice)
+
+
+def adapter_choices(kind: str) -> list[str]:
+    """What a loader of a kind of adapter offers: those of the small cascade, and files."""
+    small = [f"{SMALL}: {name}" for name in embedded.adapters(kind)]
+    return small + folder_paths.get_filename_list(ADAPTERS[kind])
+
+
+def path_of_adapter(kind: str, choice: str) -> str:
+    """The file behind a choice."""
+    small, _, name = choice.partition(": ")
+    if small == SMALL:
+        return str(embedded.path(f"{kind}_{name}"))
+    return folder_paths.get_full_path_or_raise(ADAPTERS[kind], choice)
 
 
 def checkpoint_choices() -> list[str]:

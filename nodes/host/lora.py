@@ -9,21 +9,15 @@ from typing import Any, NamedTuple
 import comfy.hooks
 import comfy.lora
 import comfy.model_management
-import folder_paths
 import torch
 from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
-from ... import weights as embedded
 from ...adapters.lora import Lora, LoraFile, fit, read_lora
 from ...adapters.lora_words import Learned, rows_of, split_at
 from ...checkpoints.layout import shapes
 from ...layers.trunk import Shapes
-from .files import SMALL
 from .messages import say
-
-KIND = "loras"
-"""Model folder of the host."""
 
 STAGE, TEXT = "diffusion_model.", "clip_g.transformer."
 """Before the names of our weights in the host's models."""
@@ -33,18 +27,6 @@ TOKENS = f"{TEXT}text_model.embeddings.token_embedding.weight"
 
 SHOWN = 5
 """Names in a warning."""
-
-
-def lora_choices() -> list[str]:
-    """LoRAs that ship with the small cascade, and files."""
-    return [f"{SMALL}: {name}" for name in embedded.loras()] + folder_paths.get_filename_list(KIND)
-
-
-def path_of_lora(choice: str) -> str:
-    """The file behind a choice."""
-    if choice.startswith(f"{SMALL}: "):
-        return str(embedded.lora_path(choice.removeprefix(f"{SMALL}: ")))
-    return folder_paths.get_full_path_or_raise(KIND, choice)
 
 
 class Applied(NamedTuple):

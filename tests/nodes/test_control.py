@@ -284,11 +284,11 @@ def test_mask_on_a_controlnet_of_the_hosts_loader_is_refused(host_control, promp
 
 
 def test_loader_offers_the_hosts_folder_and_takes_blocks(pack, tmp_path, folders):
-    from comfyui_cascade.nodes.host import controlnet_choices
+    from comfyui_cascade.nodes.host import adapter_choices
 
     path = tiny_controlnet.write(tmp_path, "canny", blocks=None)
     folders("controlnet", path, "edges/mine.safetensors", kind="controlnet")
-    assert "edges/mine.safetensors" in [choice.replace("\\", "/") for choice in controlnet_choices()]
+    assert "edges/mine.safetensors" in [choice.replace("\\", "/") for choice in adapter_choices("controlnet")]
     with pytest.raises(ValueError, match=r"`mine.safetensors`: the ControlNet has 3 projections"):
         pack["CascadeLoadControlNet"](file="edges/mine.safetensors")
     control = pack["CascadeLoadControlNet"](file="edges/mine.safetensors", blocks="1-3")[0]
