@@ -74,7 +74,7 @@ class CascadeLoadPipeline(io.ComfyNode):
             node_id="CascadeLoadPipeline",
             display_name="Load Pipeline (Cascade)",
             category=CATEGORY,
-            search_aliases=["stable cascade", "load all", "pipeline"],
+            search_aliases=["stable cascade", "load all", "pipeline", "load model", "small cascade"],
             description="Loads every part of a cascade and makes sure that they belong together: released "
             "with released ones, small with small ones.",
             inputs=[

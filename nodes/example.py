@@ -22,7 +22,7 @@ class CascadeExamplePicture(io.ComfyNode):
             node_id="CascadeExamplePicture",
             display_name="Example Picture (Cascade)",
             category="cascade/load",
-            search_aliases=["load image", "sample image"],
+            search_aliases=["load image", "sample image", "test picture"],
             description="A picture of 256x256 pixels to try a workflow with; put Load Image in its place "
             "for your own.",
             inputs=[

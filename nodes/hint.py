@@ -183,6 +183,7 @@ class CascadeHintSuperResolution(io.ComfyNode):
                     min=0.0,
                     max=128.0,
                     step=0.01,
+                    advanced=True,
                     tooltip="Pixels of the small picture per cell; 0 takes 32 for released files, as the "
                     "reference, and what the file says for others.",
                 ),
@@ -289,7 +290,7 @@ class CascadeHintIdentity(io.ComfyNode):
             node_id="CascadeHintIdentity",
             display_name="Hint Identity (Cascade)",
             category=CATEGORY,
-            search_aliases=["face identity", "arcface"],
+            search_aliases=["face identity", "arcface", "face swap", "same person"],
             description="What the face identity ControlNet follows: who is where in the picture to draw.",
             inputs=[
                 FACES.Input("faces", tooltip="From Detect Faces (Cascade); up to four count."),

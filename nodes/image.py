@@ -64,6 +64,7 @@ class CascadeFitImage(io.ComfyNode):
                     min=STAGE_B_MULTIPLE,
                     max=512,
                     step=STAGE_B_MULTIPLE,
+                    advanced=True,
                     tooltip="Both sides become multiples of it. Stage B needs 8 and likes 64; with 128 the "
                     "released Stage C gets whole cells, and the small one with 64.",
                 ),

@@ -46,6 +46,7 @@ def _crop() -> Any:
     return io.Combo.Input(
         "crop",
         options=["center", "none"],
+        advanced=True,
         tooltip="`center` shows the encoder the middle square of each picture, as the reference does; `none` "
         "stretches it to a square.",
     )
@@ -163,8 +164,7 @@ class CascadeLoadImageAdapter(io.ComfyNode):
             display_name="Load Image Adapter (Cascade)",
             category="cascade/load",
             search_aliases=["ip adapter", "ipadapter", "image prompt"],
-            description="Decoupled image attention for Stage C: keys and values of its own for pictures, in "
-            "every attention block.",
+            description="Loads an image adapter, with which Stage C looks at pictures beside its prompt.",
             inputs=[
                 io.Combo.Input(
                     "file",

@@ -29,6 +29,7 @@ def _compression() -> Any:
         min=0.0,
         max=128.0,
         step=0.01,
+        advanced=True,
         tooltip="Pixels per Stage C cell along a side; 0 takes the value the model was trained at, 42.67 "
         "where no model says otherwise, and lower values give more cells and slower sampling.",
     )
@@ -63,7 +64,7 @@ class CascadeEmptyLatents(io.ComfyNode):
             node_id="CascadeEmptyLatents",
             display_name="Empty Latents (Cascade)",
             category=CATEGORY,
-            search_aliases=["StableCascade_EmptyLatentImage", "empty latent image"],
+            search_aliases=["StableCascade_EmptyLatentImage", "empty latent image", "width height", "batch"],
             description="Empty latents of one picture for both diffusion stages, of any size.",
             inputs=[
                 _side("width"),
@@ -119,7 +120,7 @@ class CascadeEncodeImage(io.ComfyNode):
             node_id="CascadeEncodeImage",
             display_name="Encode Image (Cascade)",
             category=CATEGORY,
-            search_aliases=["StableCascade_StageC_VAEEncode", "vae encode", "image to image"],
+            search_aliases=["StableCascade_StageC_VAEEncode", "vae encode", "image to image", "img2img"],
             description="A picture as latents of both stages, to change it, or to reconstruct it by Stage "
             "B alone.",
             inputs=[
@@ -175,7 +176,7 @@ class CascadePreviewLatent(io.ComfyNode):
             node_id="CascadePreviewLatent",
             display_name="Preview Stage C (Cascade)",
             category=CATEGORY,
-            search_aliases=["previewer", "decode stage c"],
+            search_aliases=["previewer", "decode stage c", "preview latent", "thumbnail"],
             description="A small picture of what Stage C drew, without Stage B: fast, and good enough to "
             "choose a seed.",
             inputs=[

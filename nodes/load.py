@@ -45,6 +45,7 @@ def pick_precision() -> Any:
         options=list(PRECISIONS),
         default=DEFAULT,
         optional=True,
+        advanced=True,
         tooltip="How weights are kept in memory. `default` is what ComfyUI takes on this device; fp16 is "
         "computed so that it does not overflow, for cards without bf16; the fp8 kinds halve the memory of "
         "bf16 and lose quality.",

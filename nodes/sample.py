@@ -48,7 +48,7 @@ class CascadeSampler(io.ComfyNode):
             node_id="CascadeSampler",
             display_name="Sample Stage C and B (Cascade)",
             category="cascade/sample",
-            search_aliases=["ksampler", "stable cascade sampler"],
+            search_aliases=["ksampler", "stable cascade sampler", "text to image", "generate", "txt2img"],
             description="Samples Stage C, gives what it drew to Stage B and samples that: the same "
             "pictures, to the bit, as KSampler, Decoder Conditioning (Cascade) and KSampler with one "
             "seed.",
