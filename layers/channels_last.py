@@ -45,3 +45,8 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
     wide = to_channels_first(x).to(torch.promote_types(x.dtype, torch.float32))
     wide = functional.interpolate(wide, (height, width), mode="bilinear", align_corners=True)
     return to_channels_last(wide.to(x.dtype))
+
+
+def averaged(x: Tensor, side: int) -> Tensor:
+    """Means of squares of ``side`` cells of ``b h w c``; those at the end are of what is left."""
+    return on_channels_first(lambda cells: functional.avg_pool2d(cells, side, ceil_mode=True), x)

@@ -16,7 +16,7 @@ from .host import ComfyExtension, io
 from .image import CascadeFitImage, CascadeMaskLatents
 from .image_prompt import CascadeApplyImageAdapter, CascadeImagePrompt, CascadeLoadImageAdapter
 from .inspect import CascadeIdentify
-from .large import CascadeGuideLargeForms, CascadeReuseBlocks, CascadeTileDecoder
+from .large import CascadeDownsampleKeys, CascadeGuideLargeForms, CascadeReuseBlocks, CascadeTileDecoder
 from .latent import CascadeEmptyLatents, CascadeEncodeImage, CascadePreviewLatent
 from .load import (
     CascadeLoadImageEncoder,
@@ -27,7 +27,6 @@ from .load import (
     CascadeLoadTextEncoder,
 )
 from .preset import CascadeSamplingPreset
-from .resolution import CascadePickResolution
 from .sample import CascadeSampler
 from .sampling import CascadeGuider, CascadeNoise, CascadeSamplerSelect, CascadeScheduler
 from .save import CascadeSaveStage
@@ -48,7 +47,6 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeSaveStage,
     CascadeIdentify,
     CascadeExamplePicture,
-    CascadePickResolution,
     CascadeEmptyLatents,
     CascadeEncodeImage,
     CascadePreviewLatent,
@@ -66,6 +64,7 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeTileDecoder,
     CascadeGuideLargeForms,
     CascadeReuseBlocks,
+    CascadeDownsampleKeys,
     CascadeSampler,
     CascadeScheduler,
     CascadeSamplerSelect,

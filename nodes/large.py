@@ -131,3 +131,36 @@ class CascadeReuseBlocks(io.ComfyNode):
     ) -> io.NodeOutput:
         """The MODEL."""
         return io.NodeOutput(host.reusing(stage_c, every, start_percent, end_percent))
+
+
+class CascadeDownsampleKeys(io.ComfyNode):
+    """See ``host.with_fewer_keys``."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """What the node looks like."""
+        return io.Schema(
+            node_id="CascadeDownsampleKeys",
+            display_name="Downsample Keys (Cascade)",
+            category=CATEGORY,
+            search_aliases=["token merging", "tome", "token downsampling", "faster", "4k", "speed"],
+            description=(
+                "In large pictures most work is cells that attend to cells. This lets every cell attend to "
+                "averages of squares of cells instead. Faster from 2048 pixels on, and an approximation: "
+                "the picture changes."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="Stage C or Stage B, from its loader."),
+                io.Int.Input(
+                    "max_cells", default=1024, min=64, max=65536, step=64,
+                    tooltip="Maps of more cells are averaged until there are no more than these to attend "
+                    "to. At 1024x1024 pixels Stage C has 576 cells and Stage B 1024: nothing changes there.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The stage with fewer keys.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model: io.Model.Type, max_cells: int) -> io.NodeOutput:
+        """The MODEL."""
+        return io.NodeOutput(host.with_fewer_keys(model, max_cells))

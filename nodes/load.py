@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from .host import (
+    COMPILE,
     DEFAULT,
     PRECISIONS,
     SMALL,
     Part,
     choices,
+    compiled,
     fingerprint,
     io,
     load_image_encoder,
@@ -69,6 +70,28 @@ class _Loader(io.ComfyNode):
         return fingerprint(path_of(cls.PART, file))
 
 
+def pick_compile() -> Any:
+    """The widget that has a stage's blocks compiled."""
+    return io.Combo.Input(
+        "compile",
+        options=list(COMPILE),
+        default=COMPILE[0],
+        optional=True,
+        advanced=True,
+        tooltip="`blocks` has torch write code of its own for each kind of block. The first step then takes "
+        "a minute or more, and what is gained depends on the machine: for many pictures. Sizes may change.",
+    )
+
+
+class _StageLoader(_Loader):
+    """A loader of Stage B or Stage C."""
+
+    @classmethod
+    def execute(cls, file: str, compile: str = COMPILE[0], **precision: str) -> io.NodeOutput:
+        """The MODEL."""
+        return io.NodeOutput(compiled(load_model(path_of(cls.PART, file), cls.PART, **precision), compile))
+
+
 class CascadeLoadStageA(_Loader):
     """Stage A as a VAE."""
 
@@ -88,11 +111,10 @@ class CascadeLoadStageA(_Loader):
         )
 
 
-class CascadeLoadStageB(_Loader):
+class CascadeLoadStageB(_StageLoader):
     """Stage B as a MODEL."""
 
     PART = Part.STAGE_B
-    LOAD = staticmethod(partial(load_model, part=Part.STAGE_B))
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -103,7 +125,11 @@ class CascadeLoadStageB(_Loader):
             search_aliases=["stage b", "decoder", "load diffusion model"],
             description="The second diffusion model: it turns Stage C's small latents into Stage A's large "
             "ones.",
-            inputs=[pick_file(cls.PART, "A Stage B of any size", "diffusion_models"), pick_precision()],
+            inputs=[
+                pick_file(cls.PART, "A Stage B of any size", "diffusion_models"),
+                pick_precision(),
+                pick_compile(),
+            ],
             outputs=[
                 io.Model.Output(
                     display_name="stage_b", tooltip="Needs conditioning from Decoder Conditioning."
@@ -112,11 +138,10 @@ class CascadeLoadStageB(_Loader):
         )
 
 
-class CascadeLoadStageC(_Loader):
+class CascadeLoadStageC(_StageLoader):
     """Stage C as a MODEL."""
 
     PART = Part.STAGE_C
-    LOAD = staticmethod(partial(load_model, part=Part.STAGE_C))
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -126,7 +151,11 @@ class CascadeLoadStageC(_Loader):
             category=CATEGORY,
             search_aliases=["stage c", "prior", "load diffusion model"],
             description="The first diffusion model: it draws a prompt as small latents of 16 channels.",
-            inputs=[pick_file(cls.PART, "A Stage C of any size", "diffusion_models"), pick_precision()],
+            inputs=[
+                pick_file(cls.PART, "A Stage C of any size", "diffusion_models"),
+                pick_precision(),
+                pick_compile(),
+            ],
             outputs=[io.Model.Output(display_name="stage_c", tooltip="Sample it first, at cfg around 4.")],
         )
 

@@ -1,13 +1,15 @@
-"""MODELs for large pictures and for haste: windows of Stage B, large forms from a small Stage C, reuse."""
+"""MODELs for large pictures and for haste: windows, large forms from a small run, reuse, fewer keys."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from ...latents.windows import Window, blended, with_coarse
+from ...layers.channels_last import averaged
 from ...layers.hooks import Place
 from ...layers.trunk import TrunkConfig, first_units
 from .patches import UNITS, Options
@@ -132,6 +134,35 @@ class _Reuse:
             return True
         distance, step = (self.run.to(sigma) - sigma).abs().min(dim=0)
         return step.item() % self.every == 0 or distance.item() > SAME_LEVEL * sigma.item()
+
+
+def with_fewer_keys(model: Any, most: int) -> Any:
+    """A MODEL whose cells attend to averages of squares of cells, where there are many.
+
+    The prompt's keys stay as they are, and so does their weight beside that of the cells: with as many keys
+    as at the size of training, both are as they were in training.
+
+    Args:
+        most: cells that become keys and values; larger maps are averaged.
+
+    Source: Smith et al. 2024, "ToDo: Token Downsampling", who take one cell of each square.
+    """
+    made = model.clone()
+
+    def patch(q: Tensor, k: Tensor, v: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+        height, width = options["activations_shape"][-2:]
+        side = math.ceil(math.sqrt(height * width / most))
+        if side == 1 or k.shape[1] != height * width:
+            return q, k, v
+
+        def fewer(cells: Tensor) -> Tensor:
+            return averaged(cells.unflatten(1, (height, width)), side).flatten(1, 2)
+
+        keys = fewer(k)
+        return q, keys, keys if v is k else fewer(v)
+
+    made.set_model_attn1_patch(patch)
+    return made
 
 
 def _config(model: Any, mark: str, name: str) -> Any:

@@ -10,8 +10,8 @@ from PIL import Image
 
 NODES = {
     "CascadeLoadStageA": (["file"], ["VAE"]),
-    "CascadeLoadStageB": (["file", "weight_dtype"], ["MODEL"]),
-    "CascadeLoadStageC": (["file", "weight_dtype"], ["MODEL"]),
+    "CascadeLoadStageB": (["file", "weight_dtype", "compile"], ["MODEL"]),
+    "CascadeLoadStageC": (["file", "weight_dtype", "compile"], ["MODEL"]),
     "CascadeLoadTextEncoder": (["file", "weight_dtype"], ["CLIP"]),
     "CascadeLoadImageEncoder": (["file"], ["CLIP_VISION"]),
     "CascadeLoadSemanticEncoder": (["file", "previewer"], ["VAE"]),
@@ -24,10 +24,6 @@ NODES = {
     "CascadeEmptyLatents": (
         ["width", "height", "batch_size", "compression", "stage_c"],
         ["LATENT", "LATENT"],
-    ),
-    "CascadePickResolution": (
-        ["aspect", "size", "megapixels", "long_side", "batch_size", "multiple", "stage_c"],
-        ["INT", "INT", "INT", "STRING"],
     ),
     "CascadeIdentify": (["file"], ["STRING"]),
     "CascadeExamplePicture": (["picture"], ["IMAGE"]),
@@ -105,6 +101,7 @@ NODES = {
     "CascadeTileDecoder": (["stage_b", "tile", "overlap"], ["MODEL"]),
     "CascadeGuideLargeForms": (["stage_c", "guide", "strength", "end_percent"], ["MODEL"]),
     "CascadeReuseBlocks": (["stage_c", "every", "start_percent", "end_percent"], ["MODEL"]),
+    "CascadeDownsampleKeys": (["model", "max_cells"], ["MODEL"]),
     "CascadeSamplingPreset": (
         ["model", "positive", "negative", "preset", "steps", "denoise"],
         ["GUIDER", "SAMPLER", "SIGMAS"],
