@@ -27,6 +27,7 @@ from .load import (
     CascadeLoadTextEncoder,
 )
 from .preset import CascadeSamplingPreset
+from .resolution import CascadePickResolution
 from .sample import CascadeSampler
 from .sampling import CascadeGuider, CascadeNoise, CascadeSamplerSelect, CascadeScheduler
 from .save import CascadeSaveStage
@@ -47,6 +48,7 @@ NODES: list[type[io.ComfyNode]] = [
     CascadeSaveStage,
     CascadeIdentify,
     CascadeExamplePicture,
+    CascadePickResolution,
     CascadeEmptyLatents,
     CascadeEncodeImage,
     CascadePreviewLatent,

@@ -7,15 +7,18 @@ from .checkpoint import load_checkpoint, load_pipeline
 from .clip import load_image_encoder, load_text_encoder
 from .compiled import CHOICES as COMPILE
 from .compiled import compiled
-from .control import (
-    controlnet_choices,
-    open_controlnet,
-    path_of_controlnet,
-    with_control,
-    with_mask,
-)
+from .control import open_controlnet, with_control, with_mask
 from .faces import detect_faces, face_models
-from .files import SMALL, checkpoint_choices, choices, fingerprint, path_of, path_of_checkpoint
+from .files import (
+    SMALL,
+    adapter_choices,
+    checkpoint_choices,
+    choices,
+    fingerprint,
+    path_of,
+    path_of_adapter,
+    path_of_checkpoint,
+)
 from .guider import Guider
 from .large import in_windows, reusing, with_fewer_keys, with_large_forms
 from .messages import say
@@ -52,10 +55,10 @@ __all__ = [
     "Guider",
     "Part",
     "PictureNoise",
+    "adapter_choices",
     "checkpoint_choices",
     "choices",
     "compiled",
-    "controlnet_choices",
     "detect_faces",
     "face_models",
     "fingerprint",
@@ -71,8 +74,8 @@ __all__ = [
     "load_text_encoder",
     "open_controlnet",
     "path_of",
+    "path_of_adapter",
     "path_of_checkpoint",
-    "path_of_controlnet",
     "preview_of",
     "reusing",
     "sampler_named",

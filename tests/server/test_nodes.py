@@ -25,6 +25,10 @@ NODES = {
         ["width", "height", "batch_size", "compression", "stage_c"],
         ["LATENT", "LATENT"],
     ),
+    "CascadePickResolution": (
+        ["aspect", "size", "megapixels", "long_side", "batch_size", "multiple", "stage_c"],
+        ["INT", "INT", "INT", "STRING"],
+    ),
     "CascadeIdentify": (["file"], ["STRING"]),
     "CascadeExamplePicture": (["picture"], ["IMAGE"]),
     "CascadeEncodeImage": (["image", "semantic_encoder", "compression", "stage_a"], ["LATENT", "LATENT"]),
