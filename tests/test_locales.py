@@ -18,7 +18,7 @@ SAME = {"cascade", "cfg", "clip", "eta", "sigmas", "vae"}  # a text that no lang
 SAME_IN = {  # a text that is the same word in one language
     "de": {"Guider (Cascade)", "Scheduler (Cascade)"},
     "es": set(),
-    "fr": {"compression", "guide", "image", "images", "multiple", *(f"image{i}" for i in range(16))},
+    "fr": {"compression", "guide", "image", "images", "latents", "multiple"},
     "pt-BR": set(),
 }
 
