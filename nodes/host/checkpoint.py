@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...checkpoints.fit import Piece, check_fit
 from ...checkpoints.folder import read_checkpoint
 from ...checkpoints.identify import LOADERS, NAMES, Part, describe, find_parts, identify
-from ..fit import Piece, check_fit
 from .clip import load_image_encoder, load_text_encoder
 from .files import SMALL, path_of, read_part
 from .missing import Missing

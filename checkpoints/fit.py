@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..checkpoints.identify import NAMES, Part
-from ..checkpoints.recorded import RELEASED_COMPRESSION, Recorded
+from .identify import NAMES, Part
+from .recorded import RELEASED_COMPRESSION, Recorded
 
 SAME_COMPRESSION = 0.01
 """Relative difference of two compressions that files spell differently."""
