@@ -19,7 +19,7 @@ SAME_IN = {  # a text that is the same word in one language
     "de": {"Guider (Cascade)", "Scheduler (Cascade)"},
     "es": set(),
     "fr": {"compression", "guide", "image", "images", "latents", "multiple"},
-    "pt-BR": set(),
+    "pt-BR": {"megapixels"},
 }
 
 HOST_NODES = (  # ComfyUI's own, called by what its page calls them in each language
