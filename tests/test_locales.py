@@ -62,6 +62,17 @@ def kept(text):
     return {*CODE.findall(text), *STAGE.findall(text), *(name.rstrip("s") for name in names)}
 
 
+def test_languages_are_the_promised_ones():
+    assert LANGUAGES == ["de", "es", "fr", "ja", "ko", "pt-BR", "zh"]
+
+
+def test_changes_tell_translators_what_is_new_changed_and_gone():
+    old = {"main.json": {"a": "one", "b": "two"}}
+    new = {"main.json": {"a": "one", "b": "2", "c": "three"}}
+    assert locales.changes(old, new) == ["changed: main.json/b: 2", "new: main.json/c: three"]
+    assert locales.changes(new, {}) == ["gone: main.json/a", "gone: main.json/b", "gone: main.json/c"]
+
+
 def test_english_is_what_the_nodes_say(comfy_nodes):
     from comfyui_cascade.nodes import NODES
 
