@@ -10,6 +10,7 @@
     python3 dev.py eval small
     python3 dev.py bench steps
     python3 dev.py pictures
+    python3 dev.py docs
     python3 dev.py locales
 
 The first run makes .venv and fetches a ComfyUI into .comfyui, both git-ignored and safe to delete.
@@ -167,6 +168,18 @@ def _check(_: argparse.Namespace, step: Steps) -> int:
     return failed
 
 
+def _docs(_: argparse.Namespace, step: Steps) -> int:
+    """Build the documentation site; a link that leads nowhere fails it."""
+    from development import docs
+
+    set_up(step)
+    step("Build the site")
+    docs.build()
+    step.say("Done")
+    print(docs.SITE / "index.html")
+    return 0
+
+
 def _weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "set", choices=("lite", "full"), help="small Stage B and C (5 GB) or large ones (12 GB)"
@@ -239,6 +252,7 @@ VERBS = {
     "serve": Verb(_serve, _serve_arguments),
     "test": Verb(_test, takes_rest=True),
     "check": Verb(_check),
+    "docs": Verb(_docs),
     "weights": Verb(_weights, _weights_arguments),
     "train": Verb(_train, _what_arguments, takes_rest=True),
     "eval": Verb(_eval, _what_arguments, takes_rest=True),
