@@ -1,0 +1,61 @@
+/**
+ * New nodes of the pack get the colour of the stage that they serve, the one that the shipped workflows use.
+ *
+ * A colour is only a start: what a person picks stays, "no color" too, and a node from a workflow keeps what
+ * it was saved with. On a page without these hooks nothing happens, and the nodes keep the theme's colour.
+ */
+import { app } from "../../../scripts/app.js";
+
+const COLOURS = {
+  A: { color: "#4a3a22", bgcolor: "#604c2c" },
+  B: { color: "#2a4a3a", bgcolor: "#35604a" },
+  C: { color: "#223355", bgcolor: "#2b3f66" },
+  conditioning: { color: "#3a2a4a", bgcolor: "#4c3760" },
+  utility: { color: "#2a363b", bgcolor: "#3f5159" },
+};
+
+/** Nodes that work for one stage and do not say so at the end of their ids. */
+const SERVES = {
+  CascadeTileDecoder: "B",
+  CascadeSampler: "C",
+  CascadePreviewLatent: "C",
+  CascadeGuideLargeForms: "C",
+  CascadeReuseBlocks: "C",
+  CascadeDownsampleKeys: "C",
+  CascadeLoadImageAdapter: "C",
+  CascadeApplyImageAdapter: "C",
+  CascadeLoadControlNet: "C",
+  CascadeLoadTextEncoder: "conditioning",
+  CascadeLoadImageEncoder: "conditioning",
+  CascadeApplyControlNet: "conditioning",
+};
+
+/** What a node serves: a stage, conditioning, or all of them. */
+function served(id, category) {
+  const stage = /Stage([ABC])$/.exec(id)?.[1];
+  return SERVES[id] ?? stage ?? (category?.startsWith("cascade/condition") ? "conditioning" : "utility");
+}
+
+/** A workflow that says nothing of a node's colour means the theme's. */
+function keepWhatWasSaved(nodeType) {
+  const configured = nodeType.prototype.onConfigure;
+  nodeType.prototype.onConfigure = function (saved) {
+    for (const name of ["color", "bgcolor"]) if (!saved?.[name]) this[name] = undefined;
+    return configured?.apply(this, arguments);
+  };
+}
+
+app.registerExtension({
+  name: "ComfyUI-Cascade.Colours",
+
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (!nodeData?.category?.startsWith("cascade/") || !nodeType?.prototype) return;
+    nodeType.cascade = served(nodeData.name, nodeData.category);
+    keepWhatWasSaved(nodeType);
+  },
+
+  nodeCreated(node) {
+    const colours = COLOURS[node?.constructor?.cascade];
+    if (colours && !node.color && !node.bgcolor) Object.assign(node, colours);
+  },
+});
