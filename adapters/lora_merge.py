@@ -30,4 +30,4 @@ def merge(network: nn.Module, lora: Lora, strength: float = 1.0) -> None:
         if parts:
             target = path if path in dict(network.named_parameters()) else f"{path}.weight"
             weight = network.get_parameter(target)
-            weight.add_(strength * delta(parts, tuple(weight.shape)).to(weight))
+            weight.add_(delta(parts, tuple(weight.shape), strength).to(weight))

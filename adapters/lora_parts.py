@@ -118,7 +118,7 @@ def _divides(parts: Parts, count: int) -> bool:
     return first is not None and first.shape[0] % count == 0
 
 
-def _kron(parts: Parts) -> Tensor:
+def _kron(parts: Parts, strength: float = 1.0) -> Tensor:
     """The whole change that factors of a Kronecker product make, ``o i``."""
     rank = None
     factors = []
@@ -130,11 +130,13 @@ def _kron(parts: Parts) -> Tensor:
             factors.append(parts[f"{which}_a"].float() @ b)
             rank = b.shape[0]
     scale = float(parts["alpha"]) / rank if "alpha" in parts and rank else 1.0
-    return torch.kron(*factors) * scale
+    return (strength * scale) * torch.kron(*factors)
 
 
-def delta(parts: Parts, shape: Shape) -> Tensor:
+def delta(parts: Parts, shape: Shape, strength: float = 1.0) -> Tensor:
     """What parts add to a weight of a shape, in fp32; for kinds that add the same to any weight.
+
+    The strength and the part's own scale are one number before they touch a tensor, as in the host.
 
     Raises:
         ValueError: the change depends on the weight, as a rotation or a magnitude does.
@@ -144,9 +146,9 @@ def delta(parts: Parts, shape: Shape) -> Tensor:
             f"a change by {', '.join(sorted(parts))} depends on the weight; apply it with a MODEL"
         )
     if "diff" in parts:
-        return parts["diff"].float().reshape(shape)
+        return strength * parts["diff"].float().reshape(shape)
     if "lokr_w1" in parts or "lokr_w1_a" in parts:
-        return _kron(parts).reshape(shape)
+        return _kron(parts, strength).reshape(shape)
     if "hada_w1_a" in parts:
         one, other = (parts[f"hada_w{i}_a"].float() @ parts[f"hada_w{i}_b"].float() for i in (1, 2))
         whole, rank = one * other, parts["hada_w1_b"].shape[0]
@@ -157,4 +159,5 @@ def delta(parts: Parts, shape: Shape) -> Tensor:
             torch.einsum("mn...,ni->mi...", middle.float(), down).flatten(1) if middle is not None else down
         )
         whole, rank = up @ between, down.shape[0]
-    return (whole * (float(parts["alpha"]) / rank if "alpha" in parts else 1.0)).reshape(shape)
+    scale = float(parts["alpha"]) / rank if "alpha" in parts else 1.0
+    return ((strength * scale) * whole).reshape(shape)

@@ -6,7 +6,7 @@ import argparse
 import io
 import sys
 
-from . import convert, identify
+from . import convert, generate, identify
 
 PROGRAM = "python -m comfyui_cascade"
 
@@ -16,9 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console may not know every sign of a file's name
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Tell and convert Stable Cascade's files.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="identify|convert")
-    for module in (identify, convert):
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Draw with Stable Cascade; tell and convert its files."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="generate|identify|convert")
+    for module in (generate, identify, convert):
         name = module.__name__.rpartition(".")[2]
         summary = (module.run.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=summary)

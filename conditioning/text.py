@@ -9,7 +9,7 @@ Source: Stability ``core/utils``, ``train/base.py``; ComfyUI ``comfy/sdxl_clip.p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -181,8 +181,7 @@ class Tokens:
         """
         rows: list[int] = []
         unknown, cut = [], []
-        for word in _WORD.findall(prompt.lower()):
-            found = self.rows(ids_of(word))
+        for word, found in self._words(prompt, ids_of):
             if found is None:
                 unknown.append(word)
             elif cut or len(rows) + len(found) > self.length - 2:
@@ -190,3 +189,16 @@ class Tokens:
             else:
                 rows += found
         return Encoded(self.frame(rows), tuple(dict.fromkeys(unknown)), tuple(cut))
+
+    def known(self, text: str, ids_of: Callable[[str], Sequence[int]]) -> tuple[list[int], list[str]]:
+        """Rows of a text of any length, not framed, and the words that the table lacks."""
+        words = list(self._words(text, ids_of))
+        rows = [row for _, found in words for row in found or ()]
+        return rows, [word for word, found in words if found is None]
+
+    def _words(
+        self, text: str, ids_of: Callable[[str], Sequence[int]]
+    ) -> Iterator[tuple[str, list[int] | None]]:
+        """Each word with its rows, None where the table lacks one of them."""
+        for word in _WORD.findall(text.lower()):
+            yield word, self.rows(ids_of(word))

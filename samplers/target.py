@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Target = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -36,3 +37,19 @@ TARGETS: dict[str, Target] = {"noise": from_noise, "velocity": from_velocity, "c
 def velocity(clean: Tensor, noise: Tensor, alpha: Tensor, sigma_vp: Tensor) -> Tensor:
     """The velocity a network learns to predict."""
     return alpha * noise - sigma_vp * clean
+
+
+def reread(clean: Tensor, x: Tensor, sigma: Tensor, target: Target) -> Tensor:
+    """The clean estimate of a network that was taken for one that predicts noise.
+
+    A program that knows no other kind computes ``x - sigma * prediction``; from that the prediction is
+    recovered and read for what it is.
+
+    Args:
+        clean: what the program computed, of unscaled latents.
+        x: the unscaled latents, ``clean + sigma * noise``.
+        sigma: of each, ``b 1 1 1``.
+        target: what the network predicts in truth.
+    """
+    alpha = torch.rsqrt(1 + sigma**2)
+    return target((x - clean) / sigma, x * alpha, alpha, sigma * alpha)[0]

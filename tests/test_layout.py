@@ -30,7 +30,8 @@ MAY_IMPORT = {  # package: those of ours it may import besides itself
     "conditioning": {"layers"},
     "adapters": STAGES | {"checkpoints", "conditioning", "latents", "layers"},
     "checkpoints": STAGES | {"conditioning", "layers"},
-    "cli": {"checkpoints"},
+    "pipeline": BELOW_NODES | {"training"},
+    "cli": {"checkpoints", "latents", "pipeline"},
     "training": BELOW_NODES,
     "nodes": BELOW_NODES | {"training"},
 }

@@ -7,7 +7,7 @@ those types, and nothing else of them fits other sizes.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from ...checkpoints.identify import Part
 from ...checkpoints.recorded import Recorded
 from ...layers.blocks import WIDENING
-from ...samplers.target import TARGETS
+from ...layers.walk import keys_values
+from ...samplers.target import TARGETS, reread
 from .. import check
 from .files import Contents, noted, notes_in, read_part
 from .image_prompt import ENTRY as IMAGE_PROMPTS
@@ -54,6 +55,33 @@ class MapCond(CONDNoiseShape):
         return self._copy_with(comfy.utils.repeat_to_batch_size(part, batch_size))
 
 
+class KeysCond(CONDRegular):
+    """Keys and values of a prompt in every attention block, ``b n k``.
+
+    One prompt for all pictures of a batch stays one row, because they take much memory: 45 MB for the 3.6B.
+    """
+
+    def __init__(self, cond: Tensor, batch_size: int = 1):
+        super().__init__(cond)
+        self.batch_size = batch_size
+
+    def process_cond(self, batch_size: int, **_: Any) -> KeysCond:
+        """For a batch."""
+        rows = self.cond if len(self.cond) == 1 else comfy.utils.repeat_to_batch_size(self.cond, batch_size)
+        return KeysCond(rows, batch_size)
+
+    def can_concat(self, other: KeysCond) -> bool:
+        """Prompts of one length go together."""
+        return self.cond.shape[1:] == other.cond.shape[1:] and self.cond.device == other.cond.device
+
+    def concat(self, others: Sequence[KeysCond]) -> Tensor:
+        """Rows that each stand for as many pictures."""
+        every = [self, *others]
+        if len({len(one.cond) for one in every}) == 1:
+            return torch.cat([one.cond for one in every])
+        return torch.cat([comfy.utils.repeat_to_batch_size(one.cond, one.batch_size) for one in every])
+
+
 class _Cascade:
     """What Stage B and Stage C have in common as the host's models; ``begin`` is their constructor."""
 
@@ -79,10 +107,7 @@ class _Cascade:
         denoised = super()._apply_model(x, t, *args, **kwargs)
         if self.cascade.prediction == "noise":
             return denoised
-        sigma = t.view(-1, 1, 1, 1).to(x)
-        alpha = torch.rsqrt(1 + sigma**2)
-        target = TARGETS[self.cascade.prediction]
-        return target((x - denoised) / sigma, x * alpha, alpha, sigma * alpha)[0]
+        return reread(denoised, x, t.view(-1, 1, 1, 1).to(x), TARGETS[self.cascade.prediction])
 
     def memory_required(self, input_shape: list[int], cond_shapes: Any = None) -> float:
         """Bytes of activations; where they would be much of the device, what parts of them need."""
@@ -101,6 +126,18 @@ class _Cascade:
         repeated = (comfy.utils.repeat_to_batch_size(tensor, batch) for tensor in inputs)
         with torch.no_grad():
             return compute(*(tensor.to(device, dtype) for tensor in repeated))
+
+    def _keys(self, tokens: Tensor, told: Mapping[str, Any]) -> dict[str, KeysCond]:
+        """What steps need not compute from the tokens; none where a hook may change the weights on the way.
+
+        Args:
+            tokens: of a prompt.
+            told: what the host tells ``extra_conds``.
+        """
+        if told.get("hooks") is not None:
+            return {}
+        with torch.no_grad():
+            return {"keys_values": KeysCond(keys_values(self.diffusion_model, tokens))}
 
 
 class CascadeC(_Cascade, StableCascade_C):
@@ -122,7 +159,8 @@ class CascadeC(_Cascade, StableCascade_C):
         image = image_prompts(kwargs.get(IMAGE_PROMPTS), config.c_image, kwargs.get("seed"))
         tokens = self._once(self.diffusion_model.tokens, kwargs["device"], text, pooled, image)
         text = comfy.utils.repeat_to_batch_size(text.to(tokens), len(tokens))
-        return {"tokens": CONDRegular(tokens), "text": CONDRegular(text)}
+        known = self._keys(tokens, kwargs)
+        return {"tokens": CONDRegular(tokens), "text": CONDRegular(text), **known}
 
 
 class CascadeB(_Cascade, StableCascade_B):
@@ -151,7 +189,8 @@ class CascadeB(_Cascade, StableCascade_B):
             self._tell_compression(noise, prior)
         tokens = self._once(network.tokens, device, pooled)
         cells = self._once(lambda p: network.semantic_map(p, *noise.shape[-2:]), device, prior)
-        return {"tokens": CONDRegular(tokens), "semantic_map": MapCond(cells)}
+        known = self._keys(tokens, kwargs)
+        return {"tokens": CONDRegular(tokens), "semantic_map": MapCond(cells), **known}
 
     def _tell_compression(self, noise: Tensor, prior: Tensor) -> None:
         """Say once for a run where its compression is unusual; all prompts of a run come with one noise."""
