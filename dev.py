@@ -82,12 +82,24 @@ def _demo(options: argparse.Namespace, step: Steps) -> int:
     return 0
 
 
-def _pictures(_: argparse.Namespace, step: Steps) -> int:
-    """Draw the pictures of README.md and the workflows' thumbnails anew."""
+def _pictures_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--help-pages", nargs="*", metavar="NODE", help="only those of these nodes, or of all"
+    )
+
+
+def _pictures(options: argparse.Namespace, step: Steps) -> int:
+    """Draw the pictures of README.md, the workflows' thumbnails and the help pages' pictures anew."""
+    from development import help as help_pages
     from development import pictures
 
-    with Comfy(set_up(step), free_port(), step, FOR_ONE_RUN) as comfy:
+    tree = set_up(step)
+    if options.help_pages is not None:
+        help_pages.draw_all(tree, step, FOR_ONE_RUN, options.help_pages)
+        return 0
+    with Comfy(tree, free_port(), step, FOR_ONE_RUN) as comfy:
         pictures.draw_all(comfy, step)
+    help_pages.draw_all(tree, step, FOR_ONE_RUN)
     step("Draw the figures of docs/method.md")
     return _module("benchmarks.figures", str(ROOT / "docs" / "method"))
 
@@ -247,7 +259,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb(_demo, _demo_arguments),
-    "pictures": Verb(_pictures),
+    "pictures": Verb(_pictures, _pictures_arguments),
     "locales": Verb(_locales),
     "serve": Verb(_serve, _serve_arguments),
     "test": Verb(_test, takes_rest=True),

@@ -1,0 +1,117 @@
+"""ComfyUI's own page in a Chromium, to take pictures of nodes in."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Route, sync_playwright
+
+from . import chromium
+from .help_graphs import Graph, feeds, neighbours
+from .progress import Problem
+
+SIZE = {"width": 1700, "height": 1300}
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,  # or a dialog covers the canvas
+    "Comfy.Locale": "en",
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Graph.CanvasMenu": False,
+}
+READY = """() => window.app && app.vueAppReady && window.LiteGraph
+    && LiteGraph.registered_node_types['CascadeSampler']"""
+TIMEOUT = 900_000
+"""Milliseconds; a machine that trains meanwhile takes minutes to open the page."""
+
+MARGIN = 18
+"""Pixels around the nodes."""
+
+SHOW = """([graph, columns, margin]) => {
+    app.loadApiJson(graph, 'help')
+    app.canvas.deselectAll?.()
+    const title = LiteGraph.NODE_TITLE_HEIGHT, ends = []
+    let left = 0
+    for (const column of columns) {
+        const nodes = column.map(id => app.rootGraph.getNodeById(id))
+        let top = title
+        for (const node of nodes) {
+            const size = node.computeSize()
+            node.setSize([Math.max(210, size[0]), node.type === 'CLIPTextEncode' ? 110 : size[1]])
+            node.pos = [left, top]
+            top += node.size[1] + title + 26
+        }
+        if (nodes.length) {
+            left += Math.max(...nodes.map(node => node.size[0])) + 70
+            ends.push(top - 26 - title)
+        }
+    }
+    const place = { x: 240, y: 140 }
+    app.canvas.ds.scale = 1
+    app.canvas.ds.offset = [place.x, place.y]
+    app.canvas.setDirty(true, true)
+    const canvas = app.canvas.canvas.getBoundingClientRect()
+    return {
+        x: canvas.left + place.x - margin, y: canvas.top + place.y - margin,
+        width: left - 70 + 2 * margin, height: Math.max(...ends) + 2 * margin,
+    }
+}"""
+
+
+class Page:
+    """The editor, open while the ``with`` block lasts; nothing that it shows is kept on the server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __enter__(self) -> Page:
+        path = chromium.find()
+        if path is None:
+            raise Problem(
+                "There is no Chromium: apt install chromium, or .venv/bin/playwright install chromium."
+            )
+        self.playwright = sync_playwright().start()
+        self.browser = self.playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        context = self.browser.new_context(viewport=SIZE, locale="en-US", color_scheme="dark")
+        context.set_default_timeout(TIMEOUT)
+        context.route("**/api/settings", _settings)
+        self.page = context.new_page()
+        self.page.goto(self.url, wait_until="domcontentloaded")
+        self.page.wait_for_function(READY)
+        self.page.locator("#splash-loader").wait_for(state="detached")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.browser.close()
+        self.playwright.stop()
+
+    def wired(self, graph: Graph, kind: str) -> Image.Image:
+        """The one node of a kind, with what feeds it on its left and what it feeds on its right."""
+        shown = neighbours(graph, kind)
+        (name,) = (name for name, entry in shown.items() if entry["class_type"] == kind)
+        before = feeds(shown, name)
+        after = [other for other in shown if other not in (name, *before)]
+        ids = {other: str(i) for i, other in enumerate(shown, 1)}
+        columns = [[ids[other] for other in column] for column in (before, [name], after)]
+        clip = self.page.evaluate(SHOW, [_numbered(shown, ids), columns, MARGIN])
+        self.page.wait_for_timeout(500)  # the canvas draws, and text fields move to their nodes
+        return Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB")
+
+
+def _settings(route: Route) -> None:
+    if route.request.method == "GET":
+        route.fulfill(body=json.dumps(SETTINGS), content_type="application/json")
+    else:
+        route.fulfill(body="", status=200)
+
+
+def _numbered(graph: Graph, ids: dict[str, str]) -> dict[str, Any]:
+    def wired(value: object) -> object:
+        return [ids[value[0]], value[1]] if isinstance(value, list) else value
+
+    return {
+        ids[name]: {**entry, "inputs": {key: wired(value) for key, value in entry["inputs"].items()}}
+        for name, entry in graph.items()
+    }
