@@ -9,6 +9,7 @@ import posixpath
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from schemas import Node
 ROOT = Path(__file__).resolve().parents[2]
 HELP = "web/docs"
 NODE_LIST = f"{HELP}/index.md"
-SINGLE_PAGES = ("README.md", "CHANGELOG.md", "LICENSES.md", "weights/CARD.md")
+SINGLE_PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSES.md", "weights/CARD.md")
 PUBLIC = (
-    "api", "stage_c", "stage_b", "stage_a", "samplers", "layers", "latents", "conditioning", "checkpoints",
-    "adapters",
+    "pipeline", "stage_c", "stage_b", "stage_a", "samplers", "layers", "latents", "conditioning",
+    "checkpoints", "adapters",
 )  # fmt: skip
-"""Packages of the reference, in its order; one that is not there yet is left out."""
+"""Packages of the reference, in its order."""
 
 ENGLISH = "en"
 LANGUAGES = {ENGLISH: "English", "es": "Español", "zh": "中文"}
@@ -35,11 +36,12 @@ PICTURE = re.compile(r"(<(?:img|video|source)\b[^>]*?\bsrc=\")(?!\w+:)([^\"]+)(\
 CODE = re.compile(r"^(`{3,}|~{3,})[^\n]*\n.*?^\1[ \t]*$|(`+)(?!`).*?(?<!`)\2(?!`)", re.DOTALL | re.MULTILINE)
 
 
-def pages() -> list[str]:
+@cache
+def pages() -> tuple[str, ...]:
     """Every Markdown file that is a page, by its place in the repository."""
     folders = [ROOT / "docs", ROOT / HELP]
     found = [file.relative_to(ROOT).as_posix() for folder in folders for file in folder.rglob("*.md")]
-    return [*SINGLE_PAGES, *sorted(found)]
+    return (*SINGLE_PAGES, *sorted(found))
 
 
 def media() -> list[str]:
@@ -115,7 +117,7 @@ def elsewhere(place: str, target: str, repository: str) -> str:
         return target
     found = resolve(place, target)
     path = ROOT / found
-    if path.suffix == ".md" or path.suffix in SHOWN or not path.exists():
+    if found in pages() or path.suffix in SHOWN or not path.exists():
         return posixpath.relpath(found, posixpath.dirname(place)) if _is_translated(place) else target
     return f"{repository}/{'tree' if path.is_dir() else 'blob'}/main/{found}"
 
@@ -153,8 +155,8 @@ def modules(package: str) -> list[str]:
 
 def written(nodes: Sequence[Node]) -> dict[str, str]:
     """Pages that are in no file: the list of nodes, and a page for each package."""
-    reference = {f"python/{name}.md": _reference(name) for name in public()}
-    return {NODE_LIST: _node_list(nodes), "python/index.md": _package_list(), **reference}
+    reference = {f"reference/{name}.md": _reference(name) for name in public()}
+    return {NODE_LIST: _node_list(nodes), "reference/index.md": _package_list(), **reference}
 
 
 def _reference(package: str) -> str:
@@ -170,7 +172,7 @@ def _reference(package: str) -> str:
 
 def _package_list() -> str:
     rows = [f"| [{name}]({name}.md) | {_first_sentence(name)} |" for name in public()]
-    head = ["# Python", "", "Plain PyTorch, without ComfyUI: `import comfyui_cascade.samplers`.", ""]
+    head = ["# Reference", "", "Plain PyTorch, without ComfyUI: `import comfyui_cascade.samplers`.", ""]
     return "\n".join([*head, "| Package | |", "|---|---|", *rows])
 
 
@@ -203,7 +205,7 @@ def navigation(nav: list[dict[str, Any]], nodes: Sequence[Node]) -> list[dict[st
     filled = {
         "Guides": guides,
         "Nodes": [NODE_LIST, *_node_navigation(nodes)],
-        "Python": ["python/index.md", *(f"python/{name}.md" for name in public())],
+        "Reference": ["reference/index.md", *(f"reference/{name}.md" for name in public())],
     }
     return [
         {title: [*places, *filled.get(title, [])] if isinstance(places, list) else places}
