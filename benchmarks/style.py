@@ -126,9 +126,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     shipped = weights_path("stage_a").parent
     parser.add_argument(
-        "--lora", type=Path, default=shipped / "lora_woodcut.safetensors", help="(%(default)s)"
+        "--lora", type=Path, default=shipped / "lora_cyanotype.safetensors", help="(%(default)s)"
     )
-    parser.add_argument("--style", choices=STYLES, default="woodcut", help="it should bring (%(default)s)")
+    parser.add_argument("--style", choices=STYLES, default="cyanotype", help="it should bring (%(default)s)")
     parser.add_argument("--weights", type=Path, default=shipped, help="folder of the parts (%(default)s)")
     parser.add_argument("--strengths", nargs="+", type=float, default=[0.0, 0.5, 1.0], help="(%(default)s)")
     parser.add_argument("--n", type=int, default=16, help="pictures (%(default)s)")

@@ -38,7 +38,7 @@ STAGES = {
     "lcm": ("lcm",),
     "lora_lcm": ("lora_lcm",),
     "image_adapter": ("image_adapter",),
-    "lora": ("lora_woodcut",),
+    "lora": ("lora_cyanotype",),
     **{name: (name,) for name in CONTROLNETS},
     "all": ORDER,
 }

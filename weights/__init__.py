@@ -17,7 +17,7 @@ PARTS = (
 
 
 def shipped() -> list[str]:
-    """Names of the files that ship: parts, and adapters such as "lora_woodcut"."""
+    """Names of the files that ship: parts, and adapters such as "lora_cyanotype"."""
     return sorted(file.stem for file in Path(__file__).parent.glob("*.safetensors"))
 
 

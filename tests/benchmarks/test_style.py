@@ -15,15 +15,15 @@ SHAPE = (6, 3, 8, 8)
 
 @pytest.fixture(scope="module")
 def true():
-    """Plain pictures and woodcuts of other scenes each."""
+    """Plain pictures and cyanotypes of other scenes each."""
     pictures = [draw(scene, (96, 96)).picture for scene in fresh_scenes(16)]
-    cut = [STYLES["woodcut"](picture) for picture in pictures]
-    plain, woodcuts = (to_images(np.stack(made)) for made in (pictures, cut))
+    blue = [STYLES["cyanotype"](picture) for picture in pictures]
+    plain, cyanotypes = (to_images(np.stack(made)) for made in (pictures, blue))
     return {
         "plain": plain[:8],
-        "woodcut": woodcuts[:8],
+        "cyanotype": cyanotypes[:8],
         "other plain": plain[8:],
-        "other woodcut": woodcuts[8:],
+        "other cyanotype": cyanotypes[8:],
     }
 
 
@@ -40,16 +40,16 @@ def test_palette_does_not_know_what_is_where():
 
 
 @pytest.mark.parametrize("kind", ["palette", "gram"])
-def test_woodcuts_are_nearer_to_woodcuts_of_other_scenes_than_pictures_are(true, kind):
+def test_cyanotypes_are_nearer_to_cyanotypes_of_other_scenes_than_pictures_are(true, kind):
     encoder = tiny_cascade.networks()["semantic_encoder"]
     measured = {
         "palette": palette_distance,
         "gram": lambda *images: gram_distance(encoder, *images),
     }[kind]
-    before = measured(true["plain"], true["other woodcut"])
-    after = measured(true["woodcut"], true["other woodcut"])
+    before = measured(true["plain"], true["other cyanotype"])
+    after = measured(true["cyanotype"], true["other cyanotype"])
     assert after < 0.6 * before
-    assert measured(true["plain"], true["other plain"]) < measured(true["woodcut"], true["other plain"])
+    assert measured(true["plain"], true["other plain"]) < measured(true["cyanotype"], true["other plain"])
 
 
 def test_strengths_of_a_lora_are_measured_from_the_same_noise(tmp_path):
@@ -58,6 +58,6 @@ def test_strengths_of_a_lora_are_measured_from_the_same_noise(tmp_path):
     name = "lora_unet_down_blocks_0_2_attention_attn_to_q"
     lora = tmp_path / "nothing.safetensors"
     save_file({f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}, lora)
-    rows, pictures = measure(tmp_path, lora, "woodcut", [0.0, 1.0], 1, 1.0, lambda line: None)
+    rows, pictures = measure(tmp_path, lora, "cyanotype", [0.0, 1.0], 1, 1.0, lambda line: None)
     assert torch.equal(pictures[0], pictures[1])
     assert rows[0] == rows[1] | {"strength": 0.0}

@@ -293,11 +293,11 @@ def test_loras_of_the_small_cascade_are_offered_first_and_load(put, apply, tiny,
 
     put(lora_files.kohya()[0], "another.safetensors")
     tensors = {key: value.contiguous() for key, value in lora_files.kohya()[0].items()}
-    save_file(tensors, tmp_path / "lora_woodcut.safetensors")
+    save_file(tensors, tmp_path / "lora_cyanotype.safetensors")
     monkeypatch.setattr(weights, "__file__", str(tmp_path / "__init__.py"))
     file = next(one for one in CascadeLoadLora.define_schema().inputs if one.id == "file")
-    assert file.options == ["small cascade: woodcut", "another.safetensors"]
-    assert apply("small cascade: woodcut")[0].patches
+    assert file.options == ["small cascade: cyanotype", "another.safetensors"]
+    assert apply("small cascade: cyanotype")[0].patches
 
 
 @pytest.mark.parametrize("dialect", ["stability", "stability_wide", "diffusers_prior", "fused"])

@@ -10,7 +10,7 @@ from comfyui_cascade.checkpoints.header import read_header
 from comfyui_cascade.checkpoints.layout import shapes
 from comfyui_cascade.training.lora import low_rank_of
 from comfyui_cascade.training.picturebook import draw, training_scene
-from comfyui_cascade.training.picturebook.styles import INKS, STYLES
+from comfyui_cascade.training.picturebook.styles import STYLES
 from comfyui_cascade.training.small import export
 from safetensors.torch import load_file
 
@@ -31,7 +31,7 @@ def changes(**more):
             "semantic_encoder": "semantic_encoder.safetensors",
             "text_encoder": "text_encoder.safetensors",
         },
-        "data": {"style": "woodcut"},
+        "data": {"style": "cyanotype"},
         "lora": {"rank": 4, "alpha": 2.0, "targets": [".attn."]},
         **more,
     }
@@ -54,14 +54,14 @@ def test_a_lora_that_has_learnt_nothing_changes_nothing(base):
 
 def test_file_fits_the_stage_c_that_it_was_trained_on(base, tmp_path):
     done = tiny_runs.run("lora", base, tmp_path, **changes())
-    path = done.files["lora_woodcut"]
+    path = done.files["lora_cyanotype"]
     file = read_lora(path)
     found = fit(file, shapes(load_file(base / "stage_c.safetensors")), None, "Stage C")
     assert (file.adapter.dialect, file.adapter.rank) == ("kohya", 4)
     assert len(found.changed) == 16
     assert found.unmatched == ()
     metadata = read_header(path).metadata
-    assert metadata["cascade.style"] == "woodcut"
+    assert metadata["cascade.style"] == "cyanotype"
     assert metadata["ss_network_dim"] == "4"
     changed = load_file(path)
     assert all(changed[name].abs().max() > 0 for name in changed if "lora_up" in name)
@@ -71,7 +71,7 @@ def test_stopped_run_ends_with_the_weights_of_one_that_ran_through(base, tmp_pat
     whole = tiny_runs.run("lora", base, tmp_path / "whole", **changes())
     assert not tiny_runs.run("lora", base, tmp_path / "parts", minutes=0.0, **changes()).finished
     parts = tiny_runs.run("lora", base, tmp_path / "parts", **changes())
-    one, other = (load_file(done.files["lora_woodcut"]) for done in (whole, parts))
+    one, other = (load_file(done.files["lora_cyanotype"]) for done in (whole, parts))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -100,18 +100,21 @@ def test_style_keeps_the_size_repeats_and_changes_the_picture(style):
     assert np.abs(styled.astype(int) - picture).mean() > 10
 
 
-def test_woodcut_uses_its_inks_alone():
-    styled = STYLES["woodcut"](draw(training_scene(3), (128, 128)).picture)
-    assert {tuple(colour) for colour in styled.reshape(-1, 3).tolist()} <= set(INKS)
+def test_a_cyanotype_has_blues_and_white_alone():
+    styled = STYLES["cyanotype"](draw(training_scene(3), (128, 128)).picture)
+    red, green, blue = styled.astype(int).reshape(-1, 3).T
+    assert (blue >= green).all()
+    assert (green >= red).all()
 
 
 def test_what_ships_is_the_same_in_bf16(base, tmp_path):
-    tiny_runs.run("lora", base, tmp_path / "lora_woodcut", **changes())
+    tiny_runs.run("lora", base, tmp_path / "lora_cyanotype", **changes())
     export(tmp_path, tmp_path / "shipped")
-    trained = load_file(tmp_path / "lora_woodcut" / "lora_woodcut.safetensors")
-    shipped = load_file(tmp_path / "shipped" / "lora_woodcut.safetensors")
+    trained = load_file(tmp_path / "lora_cyanotype" / "lora_cyanotype.safetensors")
+    shipped = load_file(tmp_path / "shipped" / "lora_cyanotype.safetensors")
     assert shipped.keys() == trained.keys()
     assert all(torch.equal(shipped[name], trained[name].bfloat16()) for name in trained)
     assert (
-        read_header(tmp_path / "shipped" / "lora_woodcut.safetensors").metadata["cascade.style"] == "woodcut"
+        read_header(tmp_path / "shipped" / "lora_cyanotype.safetensors").metadata["cascade.style"]
+        == "cyanotype"
     )
