@@ -39,14 +39,14 @@ def _large(side: int, steps: int) -> Graph:
 
 
 LORA = node(
-    "CascadeLoadLora", model=["load", 0], clip=["load", 3], file="small cascade: woodcut", strength_model=1.0
+    "CascadeLoadLora", model=["load", 0], clip=["load", 3], file="small cascade: cyanotype", strength_model=1.0
 )
 WITH_LORA = between(
     WHOLE, "lora", LORA, sample__stage_c=["lora", 0], prompt__clip=["lora", 1], negative__clip=["lora", 1]
 )
 WITH_HOOK = {
     **changed(STEPWISE, {"sample_c.positive": ["tied", 0]}),
-    "hook": node("CascadeCreateHookLora", model=["stage_c", 0], file="small cascade: woodcut"),
+    "hook": node("CascadeCreateHookLora", model=["stage_c", 0], file="small cascade: cyanotype"),
     "early": node("CreateHookKeyframe", strength_mult=1.0, start_percent=0.0),
     "late": node("CreateHookKeyframe", strength_mult=1.0, start_percent=0.5, prev_hook_kf=["early", 0]),
     "timed": node("SetHookKeyframes", hooks=["hook", 0], hook_kf=["late", 0]),
@@ -189,12 +189,12 @@ EXAMPLES: dict[str, Example] = {
         CONTROLLED, (SHOWN, Panel(("edges", 0)), DRAWN), needs=("controlnet_canny",)
     ),
     "CascadeLoadLora": Example(
-        WITH_LORA, panels("lora.strength_model", 0.0, 0.5, 1.0), needs=("lora_woodcut",)
+        WITH_LORA, panels("lora.strength_model", 0.0, 0.5, 1.0), needs=("lora_cyanotype",)
     ),
     "CascadeCreateHookLora": Example(
         WITH_HOOK,
         (Panel(changes={"hook.strength_model": 0.0}), DRAWN, Panel(changes={"early.strength_mult": 0.0})),
-        needs=("lora_woodcut",),
+        needs=("lora_cyanotype",),
     ),
     "CascadeSaveStage": Example(
         {
