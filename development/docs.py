@@ -19,19 +19,13 @@ def build(site: Path = SITE) -> None:
     Raises:
         Problem: a link leads nowhere, or MkDocs failed; what it said is part of it.
     """
-    command = [
-        venv_program("mkdocs"),
-        "build",
-        "--quiet",
-        "--strict",
-        "--config-file",
-        SETTINGS,
-        "--site-dir",
-        site,
-    ]
+    # Without --quiet, under which warnings are not counted.
+    files = ["--config-file", SETTINGS, "--site-dir", site]
+    command = [venv_program("mkdocs"), "build", "--strict", *files]
     # Material's notice about another program's next version would stand among the broken links.
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     )
     if done.returncode:
-        raise Problem(f"The site was not built. MkDocs says:\n{done.stdout}{done.stderr}")
+        said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO")]
+        raise Problem("The site was not built. MkDocs says:\n" + "\n".join(said))

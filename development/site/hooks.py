@@ -36,7 +36,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The pages of the site in place of those of one folder; the theme's files stay."""
-    ours = [file for file in files if config.docs_dir not in Path(file.abs_src_path or "/").parents]
+    gathered = Path(config.docs_dir)
+    ours = [file for file in files if gathered not in Path(file.abs_src_path or "/").parents]
     for place in gather.pages():
         file = File.generated(config, place, abs_src_path=str(gather.ROOT / place))
         file.dest_uri = gather.address(place)
