@@ -256,7 +256,7 @@ EXAMPLES: dict[str, Example] = {
         (
             SHOWN,
             Panel(("edges", 0)),
-            Panel(("edges", 0), {"edges.low_threshold": 40.0, "edges.high_threshold": 80.0}),
+            Panel(("edges", 0), {"edges.side": 96}),
         ),
     ),
     "CascadeHintInpaint": Example(
