@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .channels_last import layer_norm, on_channels_first
-from .hooks import NO_HOOKS, Hooks, Place, Projected, Sources, around
+from .hooks import Hooks, Place, Projected, Sources, around
 from .ops import Operations
 
 WIDENING = 4
@@ -151,12 +151,15 @@ class Attention(nn.Module):
         self.to_v = ops.Linear(width, width)
         self.out_proj = ops.Linear(width, width)
 
-    def forward(self, sources: Sources, k: Tensor, v: Tensor, cells: int, hooks: Hooks = NO_HOOKS) -> Tensor:
-        """Attend from the queries' source to keys and values, of which the first ``cells`` are cells."""
+    def forward(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend from ``b n c`` to projected keys and values, ``b m c``."""
+        return self.out_proj(self.attention(self.to_q(x), k, v, self.heads))
+
+    def hooked(self, sources: Sources, k: Tensor, v: Tensor, cells: int, hooks: Hooks) -> Tensor:
+        """The same inside of hooks; the first ``cells`` of the keys are cells."""
         projected = Projected(
-            sources.place, sources.grid, self.to_q(sources.q), self.to_k(k), self.to_v(v), cells, self.heads,
-            self.attention,
-        )  # fmt: skip
+            sources.place, sources.grid, self.to_q(sources.q), k, v, cells, self.heads, self.attention
+        )
         return self.out_proj(around(hooks.attention, _attend)(projected))
 
 
@@ -178,17 +181,40 @@ class AttnBlock(nn.Module):
         self.attention = nn.ModuleDict({"attn": Attention(width, heads, ops)})
         self.kv_mapper = nn.Sequential(nn.SiLU(), ops.Linear(c_cond, width))
 
-    def forward(self, x: Tensor, tokens: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
+    def keys_values(self, tokens: Tensor) -> Tensor:
+        """Keys and values of conditioning tokens, side by side: ``b m c_cond`` → ``b m 2c``.
+
+        They do not depend on the cells, and are the same at every noise level.
+        """
+        mapped, attention = self.kv_mapper(tokens), self.attention["attn"]
+        return torch.cat([attention.to_k(mapped), attention.to_v(mapped)], dim=-1)
+
+    def forward(self, x: Tensor, keys_values: Tensor) -> Tensor:
+        """Of ``b h w c``; rows of ``keys_values`` may each stand for several pictures in a row."""
+        attention: Attention = self.attention["attn"]
         cells = layer_norm(x).flatten(1, 2)  # b (h w) c
-        height, width = x.shape[1:3]
-        sources = Sources(self.place, (height, width), cells, cells, cells, tokens, tokens)
+        pictures = len(x) // len(keys_values)
+        k, v = keys_values[:, None].expand(-1, pictures, -1, -1).flatten(0, 1).chunk(2, dim=-1)
+        if self.self_attn:
+            k, v = torch.cat([attention.to_k(cells), k], dim=1), torch.cat([attention.to_v(cells), v], dim=1)
+        return x + attention(cells, k, v).view_as(x)
+
+    def hooked(self, x: Tensor, tokens: Tensor, hooks: Hooks) -> Tensor:
+        """``forward`` with what becomes keys and values in the hands of hooks."""
+        cells = layer_norm(x).flatten(1, 2)
+        sources = Sources(self.place, tuple(x.shape[1:3]), cells, cells, cells, tokens, tokens)
         return x + around(hooks.blocks, partial(self._attend, hooks))(sources).view_as(x)
 
     def _attend(self, hooks: Hooks, s: Sources) -> Tensor:
-        k = self._joined(s.k, s.k_tokens)
-        v = k if s.v is s.k and s.v_tokens is s.k_tokens else self._joined(s.v, s.v_tokens)
-        return self.attention["attn"](s, k, v, s.k.shape[1] if self.self_attn else 0, hooks)
+        attention: Attention = self.attention["attn"]
+        mapped = self.kv_mapper(s.k_tokens)
+        k = self._joined(attention.to_k, s.k, mapped)
+        v = self._joined(
+            attention.to_v, s.v, mapped if s.v_tokens is s.k_tokens else self.kv_mapper(s.v_tokens)
+        )
+        return attention.hooked(s, k, v, s.k.shape[1] if self.self_attn else 0, hooks)
 
-    def _joined(self, cells: Tensor, tokens: Tensor) -> Tensor:
-        mapped = self.kv_mapper(tokens)
-        return torch.cat([cells, mapped], dim=1) if self.self_attn else mapped
+    def _joined(self, project: nn.Module, cells: Tensor, mapped: Tensor) -> Tensor:
+        """Projected apart, as in ``forward``, so that hooks that change nothing change not a bit."""
+        of_tokens = project(mapped)
+        return torch.cat([project(cells), of_tokens], dim=1) if self.self_attn else of_tokens

@@ -98,6 +98,11 @@ class Hooks:
     attention: tuple[AroundAttention, ...] = ()
     skips: tuple[AtSkip, ...] = ()
 
+    @property
+    def attending(self) -> bool:
+        """Whether there is one inside of attention blocks."""
+        return bool(self.blocks or self.attention)
+
 
 NO_HOOKS = Hooks()
 

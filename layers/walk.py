@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
-from .blocks import WIDENING, AttnBlock, ResBlock, TimestepBlock
+from .blocks import WIDENING
 from .channels_last import on_channels_first, resize, to_channels_last
-from .hooks import NO_HOOKS, AroundUnit, Hooks, Place
+from .hooks import NO_HOOKS, AroundUnit, Hooks, Place, Side
 from .trunk import Level, TrunkConfig, first_units
 
 Residuals = Iterator[Tensor | None]
 """What a ControlNet adds before each residual block, in the order in which the blocks run; ``b c h w``."""
+
+Known = dict[Side, list[list[Tensor]]]
+"""Keys and values of the conditioning tokens: of a side, a unit and its attention blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,15 @@ class _Run:
     residuals: Residuals
     hooks: Hooks
     wide_values: int | None
+    known: Known | None
+
+    def attend(self, block: nn.Module, x: Tensor, place: Place, number: int) -> Tensor:
+        """An attention block, the so many-th of its unit."""
+        if self.hooks.attending:
+            return block.hooked(x, self.tokens, self.hooks)
+        if self.known is None:
+            return block(x, block.keys_values(self.tokens))
+        return block(x, self.known[place.side][place.unit][number])
 
     def rows(self, x: Tensor) -> int | None:
         """How many rows of a map a block widens at a time."""
@@ -36,22 +49,31 @@ class _Run:
 
 
 def _run_unit(
-    blocks: Sequence[nn.Module], residuals: Sequence[Tensor | None], run: _Run, x: Tensor, skip: Tensor | None
+    kinds: str,
+    blocks: Sequence[nn.Module],
+    place: Place,
+    residuals: Sequence[Tensor | None],
+    run: _Run,
+    x: Tensor,
+    skip: Tensor | None,
 ) -> Tensor:
-    mine = iter(residuals)
-    for block in blocks:
-        if isinstance(block, ResBlock):
-            residual = next(mine)
-            if residual is not None:
-                x = x + resize(to_channels_last(residual), *x.shape[1:3]).to(x.dtype)
-            x = block(x, skip, run.rows(x))
-            skip = None
-        elif isinstance(block, TimestepBlock):
-            x = block(x, run.embedding)
-        elif isinstance(block, AttnBlock):
-            x = block(x, run.tokens, run.hooks)
-        else:
-            x = block(x, run.rows(x))
+    mine, attended = iter(residuals), 0
+    # By their letters and not by their types: whoever wraps a block, to compile it say, hides its type.
+    for kind, block in zip(kinds, blocks, strict=True):
+        match kind:
+            case "C":
+                residual = next(mine)
+                if residual is not None:
+                    x = x + resize(to_channels_last(residual), *x.shape[1:3]).to(x.dtype)
+                x = block(x, skip, run.rows(x))
+                skip = None
+            case "T":
+                x = block(x, run.embedding)
+            case "A":
+                x = run.attend(block, x, place, attended)
+                attended += 1
+            case _:
+                x = block(x, run.rows(x))
     return x
 
 
@@ -77,8 +99,9 @@ def _run_level(
         for i in range(level.depth):
             # Taken here, so that a hook that leaves out a unit does not hand its residuals to the next.
             residuals = [next(run.residuals, None) for _ in range(level.unit.count("C"))]
-            unit = partial(_run_unit, blocks[i * size : (i + 1) * size], residuals, run, skip=joining)
-            x = _around_unit(hooks, Place(first.side, first.unit + i), x, unit)
+            place, own = Place(first.side, first.unit + i), blocks[i * size : (i + 1) * size]
+            unit = partial(_run_unit, level.unit, own, place, residuals, run, skip=joining)
+            x = _around_unit(hooks, place, x, unit)
             joining = None
     return x
 
@@ -93,6 +116,44 @@ def _within(hook: AroundUnit, place: Place, inner: Callable[[Tensor], Tensor], x
     return hook(place, x, inner)
 
 
+def keys_values(network: nn.Module, tokens: Tensor) -> Tensor:
+    """Keys and values of conditioning tokens in every attention block, the same in all steps of a run.
+
+    Args:
+        network: one that ``add_trunk`` was called on.
+        tokens: ``b n c_cond``.
+
+    Returns:
+        ``b n k``: those of ``AttnBlock.keys_values`` side by side, down the trunk and up again.
+    """
+    config: TrunkConfig = network.config.trunk
+    every = [
+        block.keys_values(tokens)
+        for side, levels in ((network.down_blocks, config.down), (network.up_blocks, config.up))
+        for blocks, level in zip(side, levels, strict=True)
+        for block, kind in zip(blocks, level.unit * level.depth, strict=True)
+        if kind == "A"
+    ]
+    return torch.cat(every, dim=-1) if every else tokens[..., :0]
+
+
+def _parted(config: TrunkConfig, keys_values: Tensor | None) -> Known | None:
+    """What ``keys_values`` gave, by units."""
+    if keys_values is None:
+        return None
+    known: Known = {}
+    start = 0
+    for side, levels in (("down", config.down), ("up", config.up)):
+        known[side] = []
+        for level in levels:
+            width, count = 2 * level.width, level.unit.count("A")
+            for _ in range(level.depth):
+                ends = [start + i * width for i in range(count)]
+                known[side].append([keys_values[..., end : end + width] for end in ends])
+                start += count * width
+    return known
+
+
 def run_trunk(
     network: nn.Module,
     x: Tensor,
@@ -101,6 +162,7 @@ def run_trunk(
     control: Sequence[Tensor | None] = (),
     hooks: Hooks = NO_HOOKS,
     wide_values: int | None = None,
+    keys_values: Tensor | None = None,
 ) -> Tensor:
     """Walk the levels down and up again.
 
@@ -117,12 +179,15 @@ def run_trunk(
         hooks: of others around units, blocks and attention.
         wide_values: how many values there may be inside a block's MLP, where a network needs most memory;
             None for as many as the map has. Fewer take a third more time and give the same.
+        keys_values: what ``keys_values`` gave for the tokens, so that steps need not compute it; its batch
+            may be a divisor of that of ``x``. Hooks inside of attention blocks are given the tokens.
 
     Returns:
         ``b h w c``.
     """
     config: TrunkConfig = network.config.trunk
-    run, size = _Run(embedding, tokens, iter(control), hooks, wide_values), x.shape[1:3]
+    known, size = _parted(config, keys_values), x.shape[1:3]
+    run = _Run(embedding, tokens, iter(control), hooks, wide_values, known)
     skips: list[Tensor | None] = []
     for blocks, scaler, mappers, level, first in zip(
         network.down_blocks, network.down_downscalers, network.down_repeat_mappers,

@@ -3,7 +3,8 @@
 The Stage C latent is stretched over the picture and added to the input of a four-level U-Net; the text
 joins as four tokens in the attention of the two coarsest levels and has little to say.
 
-``tokens`` and ``semantic_map`` do not depend on the noise level: call them once for a sampling run.
+``tokens``, ``semantic_map`` and ``layers.walk.keys_values`` do not depend on the noise level: call them once
+for a sampling run.
 
 Source: Stability ``modules/stage_b.py``; Pernias et al. 2023, "Würstchen", section 3.
 """
@@ -136,6 +137,7 @@ class StageB(nn.Module):
         semantic_map: Tensor,
         hooks: Hooks = NO_HOOKS,
         wide_values: int | None = None,
+        keys_values: Tensor | None = None,
     ) -> Tensor:
         """Predict the noise in ``x``, or its velocity if the network was trained for that.
 
@@ -144,7 +146,7 @@ class StageB(nn.Module):
             t: time in [0, 1] of the unshifted cosine schedule at the noise level of ``x``, ``b``, fp32.
             tokens: from ``tokens``.
             semantic_map: from ``semantic_map``.
-            hooks, wide_values: see ``layers.walk.run_trunk``.
+            hooks, wide_values, keys_values: see ``layers.walk.run_trunk``.
 
         Returns:
             The prediction, same shape as ``x``.
@@ -152,6 +154,8 @@ class StageB(nn.Module):
         trunk = self.config.trunk
         embedding = time_embedding(t, trunk.c_r, len(trunk.t_conds), x.dtype)
         h = layer_norm(to_channels_last(self.embedding(x))) + semantic_map
-        h = run_trunk(self, h, embedding, tokens, hooks=hooks, wide_values=wide_values)
+        h = run_trunk(
+            self, h, embedding, tokens, hooks=hooks, wide_values=wide_values, keys_values=keys_values
+        )
         h = on_channels_first(self.clf[1], layer_norm(h))
         return functional.pixel_shuffle(to_channels_first(h), self.config.patch_size)

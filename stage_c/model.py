@@ -117,6 +117,7 @@ class StageC(nn.Module):
         control: Sequence[Tensor | None] = (),
         hooks: Hooks = NO_HOOKS,
         wide_values: int | None = None,
+        keys_values: Tensor | None = None,
     ) -> Tensor:
         """Predict the noise in ``x``, or its velocity if the network was trained for that.
 
@@ -124,7 +125,7 @@ class StageC(nn.Module):
             x: noisy latents of unit variance, ``b c h w``, any size.
             t: time in [0, 1] of the unshifted cosine schedule at the noise level of ``x``, ``b``, fp32.
             tokens: from ``tokens``.
-            control, hooks, wide_values: see ``layers.walk.run_trunk``.
+            control, hooks, wide_values, keys_values: see ``layers.walk.run_trunk``.
 
         Returns:
             The prediction, same shape as ``x``.
@@ -132,5 +133,5 @@ class StageC(nn.Module):
         trunk = self.config.trunk
         embedding = time_embedding(t, trunk.c_r, len(trunk.t_conds), x.dtype)
         h = layer_norm(to_channels_last(self.embedding[1](x)))
-        h = run_trunk(self, h, embedding, tokens, control, hooks, wide_values)
+        h = run_trunk(self, h, embedding, tokens, control, hooks, wide_values, keys_values)
         return to_channels_first(on_channels_first(self.clf[1], layer_norm(h)))

@@ -155,6 +155,7 @@ class HostStageC(_HostNetwork, StageC):
         *,
         tokens: Tensor,
         text: Tensor | None = None,
+        keys_values: Tensor | None = None,
     ) -> Tensor:
         """See ``StageC.forward``; the host's networks pop the ``input`` list of ControlNets from its end.
 
@@ -163,15 +164,24 @@ class HostStageC(_HostNetwork, StageC):
         residuals = tuple(reversed((control or {}).get("input", ())))
         prompt = None if text is None else Prompt(text, self.text_tokens)
         hooks = hooks_of(options, list(x.shape), self.config.trunk.head_width, prompt)
-        return StageC.forward(self, x, t, tokens, residuals, hooks, self.wide_values(x))
+        return StageC.forward(self, x, t, tokens, residuals, hooks, self.wide_values(x), keys_values)
 
 
 class HostStageB(_HostNetwork, StageB):
     """Stage B as the host calls it."""
 
     def predict(
-        self, x: Tensor, t: Tensor, control: Any, options: Options, *, tokens: Tensor, semantic_map: Tensor
+        self,
+        x: Tensor,
+        t: Tensor,
+        control: Any,
+        options: Options,
+        *,
+        tokens: Tensor,
+        semantic_map: Tensor,
+        keys_values: Tensor | None = None,
     ) -> Tensor:
         """See ``StageB.forward``. No ControlNet steers Stage B, and it is given no text."""
         hooks = hooks_of(options, list(x.shape), self.config.trunk.head_width)
-        return StageB.forward(self, x, t, tokens, semantic_map, hooks, self.wide_values(x))
+        wide = self.wide_values(x)
+        return StageB.forward(self, x, t, tokens, semantic_map, hooks, wide, keys_values)

@@ -90,7 +90,7 @@ def test_a_decoupled_attention_is_added_before_the_output_projection(stage_c):
         added.append(mask * call.attend(call.q, picture, picture, call.heads))
         return inner(call) + added[0]
 
-    change = block(x, tokens, Hooks(attention=(with_picture,))) - block(x, tokens)
+    change = block.hooked(x, tokens, Hooks(attention=(with_picture,))) - block.hooked(x, tokens, Hooks())
     expected = functional.linear(added[0], block.attention["attn"].out_proj.weight).view_as(x)
     torch.testing.assert_close(change, expected, atol=1e-5, rtol=1e-4)
     assert change.flatten(1, 2)[:, 5].abs().max() > 1e-3
@@ -103,7 +103,7 @@ def test_values_may_be_parted_from_keys(stage_c):
     def split(sources, inner):
         return inner(replace(sources, v=sources.v.clone(), v_tokens=sources.v_tokens.clone()))
 
-    assert torch.equal(block(x, tokens, Hooks(blocks=(split,))), block(x, tokens))
+    assert torch.equal(block.hooked(x, tokens, Hooks(blocks=(split,))), block.hooked(x, tokens, Hooks()))
 
 
 def test_a_unit_left_out_keeps_the_residuals_of_the_others(run):

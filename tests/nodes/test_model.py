@@ -1,8 +1,11 @@
 """Stage B and Stage C as MODEL: the host's samplers, schedules and adapters on them."""
 
+from collections import Counter
+
 import pytest
 import tiny_cascade
 import torch
+from comfyui_cascade.layers.blocks import AttnBlock
 from comfyui_cascade.samplers.sample import sample
 from comfyui_cascade.samplers.schedule import sigma_of_logsnr, spaced_logsnr
 from comfyui_cascade.samplers.solvers import SOLVERS
@@ -130,9 +133,23 @@ def test_conditions_are_computed_once_for_a_sampling_run(tiny, prompts, ksample,
     for name in ("tokens", "semantic_map"):
         compute = getattr(network, name)
         monkeypatch.setattr(network, name, lambda *a, n=name, f=compute: calls.append(n) or f(*a))
+    attended = AttnBlock.keys_values
+    monkeypatch.setattr(AttnBlock, "keys_values", lambda *a: calls.append("keys_values") or attended(*a))
     positive = with_prior(prompts.positive, unit(1, 16, 8, 8))
     ksample(tiny.stage_b, positive, prompts.negative, zeros(1, 4, 32, 32), steps=6)
-    assert sorted(calls) == ["semantic_map"] * 2 + ["tokens"] * 2  # the positive and the negative
+    # The positive and the negative, and each in four blocks that attend to them.
+    assert Counter(calls) == {"semantic_map": 2, "tokens": 2, "keys_values": 2 * 4}
+
+
+def test_prompts_of_one_and_of_several_pictures_go_together(comfy_nodes):
+    from comfyui_cascade.nodes.host.model import KeysCond
+
+    shared, each = unit(1, 5, 6), unit(3, 5, 6)
+    one, several = (KeysCond(rows).process_cond(batch_size=3) for rows in (shared, each))
+    assert torch.equal(one.concat([one]), shared.expand(2, -1, -1))  # a row for three pictures
+    assert one.can_concat(several)
+    assert torch.equal(one.concat([several]), torch.cat([shared.expand(3, -1, -1), each]))
+    assert not one.can_concat(KeysCond(unit(1, 4, 6)))
 
 
 def test_prompts_of_different_lengths_do_not_change_each_other(tiny, prompts, ksample, comfy_nodes):
