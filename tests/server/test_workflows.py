@@ -18,7 +18,13 @@ from PIL import Image
 from development.workflow import find_node, set_widget
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-SIZES = {"outpaint": (192, 320, 3)}
+SIZES = {
+    "outpaint": (192, 320, 3),
+    "portrait": (320, 192, 3),
+    "landscape": (192, 320, 3),
+    "xy_comparison": (776, 776, 3),  # nine squares and the lines between them
+    "gallery": (776, 776, 3),
+}
 """Of the pictures, where they are not those of the small cascade's squares."""
 PACK_NODES = re.compile(r"^Cascade")
 NEED_FILES = {"text_to_image_official"}
