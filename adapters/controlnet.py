@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import Conv2d, functional
 
 from ..checkpoints.adapters import controlnet_kind
 from ..checkpoints.identify import Part, expect
@@ -71,7 +71,7 @@ class EfficientNetBackbone:
         network = efficientnet(self.stages, self.stem_stride, self.features)
         if self.c_in != 3:
             width = network[0][0].out_channels
-            network[0][0] = nn.Conv2d(self.c_in, width, 3, stride=self.stem_stride, bias=False)
+            network[0][0] = Conv2d(self.c_in, width, 3, stride=self.stem_stride, bias=False)
         return network
 
 
@@ -105,11 +105,11 @@ class DeepBackbone:
     def build(self) -> nn.Sequential:
         """The network."""
         return nn.Sequential(
-            nn.Conv2d(self.c_in, self.c_hidden, 1),
+            Conv2d(self.c_in, self.c_hidden, 1),
             nn.LeakyReLU(SLOPE),
-            nn.Conv2d(self.c_hidden, self.width, 1),
+            Conv2d(self.c_hidden, self.width, 1),
             *(ControlBlock(self.width) for _ in range(self.depth)),
-            nn.Conv2d(self.width, self.features, 1),
+            Conv2d(self.width, self.features, 1),
         )
 
 
@@ -138,9 +138,9 @@ class PlainBackbone:
     def build(self) -> nn.Sequential:
         """The network."""
         return nn.Sequential(
-            nn.Conv2d(self.c_in, self.c_hidden, 3, padding=1),
+            Conv2d(self.c_in, self.c_hidden, 3, padding=1),
             nn.LeakyReLU(SLOPE),
-            nn.Conv2d(self.c_hidden, self.c_in, 3, padding=1),
+            Conv2d(self.c_hidden, self.c_in, 3, padding=1),
         )
 
 
@@ -162,10 +162,10 @@ class ControlBlock(nn.Module):
         self.blocks = nn.Sequential(
             ChannelNorm(width),
             nn.GELU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            Conv2d(width, width, 3, padding=1),
             ChannelNorm(width),
             nn.GELU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            Conv2d(width, width, 3, padding=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -304,9 +304,9 @@ class ControlNet(nn.Module):
         self.backbone = config.backbone.build()
         self.projections = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(features, features, 1, bias=False),
+                Conv2d(features, features, 1, bias=False),
                 nn.LeakyReLU(SLOPE),
-                nn.Conv2d(features, config.c_proj, 1, bias=False),
+                Conv2d(features, config.c_proj, 1, bias=False),
             )
             for _ in config.blocks
         )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import LayerNorm, Linear, functional
 
 from ..checkpoints.identify import Part, expect
 from ..checkpoints.layout import shapes
@@ -96,12 +96,12 @@ class KeysValues(NamedTuple):
 
 
 class ImageTokens(nn.Module):
-    """An embedding as a few tokens: ``b m c_image`` → ``b (m tokens) c_token``."""
+    """An embedding as a few tokens: ``b m c_image`` -> ``b (m tokens) c_token``."""
 
     def __init__(self, config: ImageAdapterConfig):
         super().__init__()
-        self.proj = nn.Linear(config.c_image, config.tokens * config.c_token)
-        self.norm = nn.LayerNorm(config.c_token)
+        self.proj = Linear(config.c_image, config.tokens * config.c_token)
+        self.norm = LayerNorm(config.c_token)
 
     def forward(self, image: Tensor) -> Tensor:
         tokens = self.proj(image)
@@ -113,8 +113,8 @@ class BlockProjections(nn.Module):
 
     def __init__(self, c_token: int, width: int):
         super().__init__()
-        self.to_k = nn.Linear(c_token, width, bias=False)
-        self.to_v = nn.Linear(c_token, width, bias=False)
+        self.to_k = Linear(c_token, width, bias=False)
+        self.to_v = Linear(c_token, width, bias=False)
 
 
 class ImageAdapter(nn.Module):
@@ -183,7 +183,7 @@ def image_attention(
 
 
 def cells_seen(region: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Share of each cell that lies in a region, ``b h w`` of any size → ``b n 1`` row by row."""
+    """Share of each cell that lies in a region, ``b h w`` of any size -> ``b n 1`` row by row."""
     return functional.adaptive_avg_pool2d(region[:, None].float(), grid).flatten(2).movedim(1, 2)
 
 

@@ -22,7 +22,7 @@ from comfyui_cascade.training.settings import from_table
 from comfyui_cascade.training.workspace import shrink
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import Conv2d, GroupNorm, Linear, functional
 
 HERE = Path(__file__).parent
 
@@ -61,23 +61,23 @@ class JudgeConfig:
 
 
 class Judge(nn.Module):
-    """``b c h w`` → maps ``b k rows columns`` and logits of the whole ``b 13``."""
+    """``b c h w`` -> maps ``b k rows columns`` and logits of the whole ``b 13``."""
 
     def __init__(self, config: JudgeConfig):
         super().__init__()
         self.config = config
         widths = (config.channels, *(width for width, _ in config.stem))
         self.stem = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=stride, padding=1)
+            Conv2d(a, b, 3, stride=stride, padding=1)
             for (a, b), (_, stride) in zip(pairwise(widths), config.stem, strict=True)
         )
         width = widths[-1]
-        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in config.dilations)
+        self.norms = nn.ModuleList(GroupNorm(8, width) for _ in config.dilations)
         self.blocks = nn.ModuleList(
-            nn.Conv2d(width, width, 3, padding=rate, dilation=rate) for rate in config.dilations
+            Conv2d(width, width, 3, padding=rate, dilation=rate) for rate in config.dilations
         )
-        self.things = nn.Conv2d(width, sum(THING_CHANNELS), 1)
-        self.whole = nn.Linear(width, sum(map(len, AROUND.values())))
+        self.things = Conv2d(width, sum(THING_CHANNELS), 1)
+        self.whole = Linear(width, sum(map(len, AROUND.values())))
         nn.init.constant_(self.things.bias[:1], -4.0)  # almost no cell is a middle
 
     def features(self, seen: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def preprocess(images: Tensor, size: int, mean: Rgb = MEAN, std: Rgb = STD) -> T
 
 @torch.no_grad()
 def encode(network: nn.Module, images: Tensor) -> Tensor:
-    """Embeddings of pictures, not normalised: ``b 3 h w`` in [0, 1] → ``b c``."""
+    """Embeddings of pictures, not normalised: ``b 3 h w`` in [0, 1] -> ``b c``."""
     pixels = preprocess(images, network.config.image_size, network.mean, network.std)
     return network(pixel_values=pixels.to(network.dtype)).image_embeds
 

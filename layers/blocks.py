@@ -24,7 +24,7 @@ _TINY = 1e-36  # under a root, where its slope would be infinite
 class GlobalResponseNorm(nn.Module):
     """Scale each channel by its norm over the whole map, relative to the mean of all channels.
 
-    ``b h w c`` → same. Source: ConvNeXt V2, section 3; Stability's eps of 1e-6 guards the division.
+    ``b h w c`` -> same. Source: ConvNeXt V2, section 3; Stability's eps of 1e-6 guards the division.
     """
 
     def __init__(self, width: int, ops: Operations):
@@ -43,7 +43,7 @@ class GlobalResponseNorm(nn.Module):
 
 
 def channel_norm(x: Tensor) -> Tensor:
-    """Euclidean norm of each channel over a map, ``b h w c`` → ``b 1 1 c`` in fp32 or wider.
+    """Euclidean norm of each channel over a map, ``b h w c`` -> ``b 1 1 c`` in fp32 or wider.
 
     Accumulated in fp32: a map of 128x128 cells sums 16,384 squares, too many for half precisions.
     """
@@ -182,7 +182,7 @@ class AttnBlock(nn.Module):
         self.kv_mapper = nn.Sequential(nn.SiLU(), ops.Linear(c_cond, width))
 
     def keys_values(self, tokens: Tensor) -> Tensor:
-        """Keys and values of conditioning tokens, side by side: ``b m c_cond`` → ``b m 2c``.
+        """Keys and values of conditioning tokens, side by side: ``b m c_cond`` -> ``b m 2c``.
 
         They do not depend on the cells, and are the same at every noise level.
         """

@@ -28,7 +28,7 @@ def in_full(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``b n d``, ``b d m`` and ``b m d`` → ``b n d``."""
+    """``b n d``, ``b d m`` and ``b m d`` -> ``b n d``."""
     scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k, beta=0, alpha=q.shape[-1] ** -0.5)
     return torch.bmm(scores.softmax(dim=-1), v)
 

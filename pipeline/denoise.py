@@ -38,7 +38,7 @@ class Stage:
     """A diffusion network and how it is called.
 
     Attributes:
-        network: noisy latents of unit variance, times and a prompt → prediction.
+        network: noisy latents of unit variance, times and a prompt -> prediction.
         target: what it predicts.
         shift: of its schedule.
         scale: by which latents are multiplied on the way in, and divided on the way out.

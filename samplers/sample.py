@@ -19,7 +19,7 @@ from .steps import draw
 from .target import Target, from_noise
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""Noisy latents ``b c h w`` and times ``b`` → prediction; the conditioning is bound already."""
+"""Noisy latents ``b c h w`` and times ``b`` -> prediction; the conditioning is bound already."""
 
 
 def sample(

@@ -1,9 +1,10 @@
 """From noise to clean latents along given noise levels.
 
 Every solver works on unscaled latents ``clean + sigma * noise``, as ComfyUI's samplers do, and has one
-form: ``solver(denoise, x, sigmas, fresh, callback)``. With λ = -ln(sigma), half the logSNR, the way from one
-level to the next is exactly ``x' = (sigma'/sigma) x + ∫ e^(λ-λ') clean(λ) dλ`` whatever the schedule. A
-solver of order n puts a polynomial through the last n clean estimates and integrates that.
+form: ``solver(denoise, x, sigmas, fresh, callback)``. With l = -ln(sigma), half the logSNR, the way from
+one level to the next is exactly ``x' = (sigma'/sigma) x + I``, where I is the integral over l of
+``e^(l - l') clean(l)``, whatever the schedule. A solver of order n puts a polynomial through the last n
+clean estimates and integrates that.
 
 Source: Lu et al. 2022, "DPM-Solver++", proposition 4.1, with its stochastic form in section 5; Zhao et al.
 2023, "UniPC", for the corrector.
@@ -22,7 +23,7 @@ from .schedule import MAX_VARIANCE, alpha_sigma, logsnr_of_sigma
 from .steps import Step, ddim, ddpm, lcm, with_eta
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
-"""Unscaled noisy latents and a sigma → the clean estimate."""
+"""Unscaled noisy latents and a sigma -> the clean estimate."""
 
 Fresh = Callable[[], Tensor]
 """Unit noise like the latents, new at each call."""
@@ -62,7 +63,7 @@ def diffusers_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, fresh: Fresh, ca
 
 
 def integral_weights(places: list[float], length: float, rate: float) -> list[float]:
-    """Weights of values at some places in ``rate * ∫₀^length e^(rate (u - length)) P(u) du``.
+    """Weights of values in ``rate`` times the integral of ``e^(rate (u - length)) P(u)`` from 0 to length.
 
     P is the polynomial through the values. Computed in fp64, because the moments cancel at short steps.
     """
@@ -86,7 +87,7 @@ def _with(known: list[tuple[float, Tensor]], sigma: Tensor, clean: Tensor) -> li
 def _advance(
     x: Tensor, now: Tensor, then: Tensor, known: list[tuple[float, Tensor]], eta: float = 0.0
 ) -> Tensor:
-    """The mean at the next level; ``known`` are λ and clean estimates, the nearest first."""
+    """The mean at the next level; ``known`` are l and clean estimates, the nearest first."""
     here = -now.double().log().item()
     length = -then.double().log().item() - here
     weights = integral_weights([place - here for place, _ in known], length, 1 + eta)

@@ -74,7 +74,7 @@ class Table:
 
 
 Scheduler = Callable[[Table, int], Tensor]
-"""A table and a number of steps → ``steps + 1`` falling sigmas, the last of them 0."""
+"""A table and a number of steps -> ``steps + 1`` falling sigmas, the last of them 0."""
 
 
 def _simple(table: Table, steps: int) -> Tensor:

@@ -140,7 +140,7 @@ class StageA(nn.Module):
         return self.down_blocks(self.in_block[1](_channels_last(self.in_block[0](images))))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of latents, ``b 4 h w`` → ``b 3 4h 4w``; close to [0, 1], not clamped."""
+        """Pictures of latents, ``b 4 h w`` -> ``b 3 4h 4w``; close to [0, 1], not clamped."""
         return self.out_block(self.up_blocks(_channels_last(latents)))
 
 

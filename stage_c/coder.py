@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
+from torch.nn import Conv2d, ConvTranspose2d
 from torchvision.models.efficientnet import EfficientNet, FusedMBConvConfig, MBConvConfig
 
 from ..layers.trunk import Shapes
@@ -150,12 +151,12 @@ class SemanticEncoder(nn.Module):
         self.config = config
         self.backbone = efficientnet(config.stages, config.stem_stride, config.c_last)
         self.mapper = nn.Sequential(
-            nn.Conv2d(config.c_last, config.channels, 1, bias=False),
+            Conv2d(config.c_last, config.channels, 1, bias=False),
             nn.BatchNorm2d(config.channels, affine=False),
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """``b 3 h w`` in [0, 1] → latents ``b c h/downscale w/downscale``, rounded up."""
+        """``b 3 h w`` in [0, 1] -> latents ``b c h/downscale w/downscale``, rounded up."""
         mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
         return self.mapper(self.backbone((images - mean) / std))
 
@@ -193,8 +194,8 @@ _PREVIEWER_WEIGHT = re.compile(r"blocks\.(\d+)\.weight$")
 
 def _convolution(kernel_size: int, c_in: int, c_out: int) -> nn.Module:
     if kernel_size == 2:
-        return nn.ConvTranspose2d(c_in, c_out, kernel_size=2, stride=2)
-    return nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2)
+        return ConvTranspose2d(c_in, c_out, kernel_size=2, stride=2)
+    return Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2)
 
 
 class Previewer(nn.Module):
@@ -210,5 +211,5 @@ class Previewer(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """``b c h w`` → ``b 3 h*upscale w*upscale``, close to [0, 1]."""
+        """``b c h w`` -> ``b 3 h*upscale w*upscale``, close to [0, 1]."""
         return self.blocks(latents)

@@ -85,7 +85,7 @@ class StageC(nn.Module):
         self.clf = nn.Sequential(nn.Identity(), ops.Conv2d(trunk.up[-1].width, config.channels, 1))
 
     def text_tokens(self, text: Tensor) -> Tensor:
-        """The part of ``tokens`` that stands for the text, ``b n c_text`` → ``b n c_cond``."""
+        """The part of ``tokens`` that stands for the text, ``b n c_text`` -> ``b n c_cond``."""
         return layer_norm(self.clip_txt_mapper(text))
 
     def tokens(self, text: Tensor, pooled: Tensor, image: Tensor) -> Tensor:

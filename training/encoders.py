@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import Conv2d, Linear, functional
 
 from ..checkpoints.identify import Part
 from ..checkpoints.open import NETWORKS
@@ -53,13 +53,13 @@ class SemanticAutoencoder(nn.Module):
         super().__init__()
         self.encoder, self.previewer = encoder, previewer
         self.reader = nn.Sequential(
-            nn.Conv2d(encoder.config.channels, 64, 3, padding=1),
+            Conv2d(encoder.config.channels, 64, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(64, len(KINDS) + len(COLOUR_NAMES), 1),
+            Conv2d(64, len(KINDS) + len(COLOUR_NAMES), 1),
         )
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures at the encoder's size, noise for the latents → preview, readings ``b k h w``."""
+        """Pictures at the encoder's size, noise for the latents -> preview, readings ``b k h w``."""
         latents = self.encoder(images) + noise
         return self.previewer(latents), self.reader(latents)
 
@@ -142,11 +142,11 @@ def answers(scene: Scene) -> list[int]:
 
 
 class SceneReader(nn.Module):
-    """Reads a scene from an embedding with one linear layer: ``b c`` → the loss of each example, ``b``."""
+    """Reads a scene from an embedding with one linear layer: ``b c`` -> the loss of each example, ``b``."""
 
     def __init__(self, channels: int):
         super().__init__()
-        self.answers = nn.Linear(channels, sum(map(len, _QUESTIONS)))
+        self.answers = Linear(channels, sum(map(len, _QUESTIONS)))
 
     def forward(self, embedding: Tensor, right: Tensor) -> Tensor:
         logits = self.answers(embedding.float()).split([len(q) for q in _QUESTIONS], dim=1)
@@ -178,7 +178,7 @@ def _need_scenes(work: Workspace) -> None:
 
 
 class TextAndReader(EncoderAndReader):
-    """Captions → losses."""
+    """Captions -> losses."""
 
     def __init__(self, encoder: nn.Module, reader: SceneReader, end_row: int):
         super().__init__(encoder, reader)
@@ -222,7 +222,7 @@ class TextEncoderTask(Task):
 
 
 class ImageAndReader(EncoderAndReader):
-    """Preprocessed pictures → losses."""
+    """Preprocessed pictures -> losses."""
 
     def forward(self, pixels: Tensor, right: Tensor) -> Tensor:
         return self.reader(self.encoder(pixel_values=pixels).image_embeds, right)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Linear
 from torch.nn.utils import parametrize
 
 from .parts import Files, StageCTask, as_metadata
@@ -28,8 +29,8 @@ class LowRank(nn.Module):
 
     def __init__(self, rows: int, columns: int, lora: Lora):
         super().__init__()
-        self.lora_down = nn.Linear(columns, lora.rank, bias=False)
-        self.lora_up = nn.Linear(lora.rank, rows, bias=False)
+        self.lora_down = Linear(columns, lora.rank, bias=False)
+        self.lora_up = Linear(lora.rank, rows, bias=False)
         self.register_buffer("alpha", torch.tensor(lora.alpha))
         self.scale = lora.alpha / lora.rank
         nn.init.kaiming_uniform_(self.lora_down.weight, a=math.sqrt(5))

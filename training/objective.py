@@ -135,7 +135,7 @@ class ConstantWeight:
 class P2Weight(ConstantWeight):
     """``1 / (1 + SNR)``: less weight on levels with little noise.
 
-    Source: Choi et al. 2022, "Perception Prioritized Training", equation 8 with k = γ = 1.
+    Source: Choi et al. 2022, "Perception Prioritized Training", equation 8 with k = gamma = 1.
     """
 
     def __call__(self, logsnr: Tensor) -> Tensor:

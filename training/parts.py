@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import Linear, functional
 
 from ..checkpoints.identify import Part
 from ..checkpoints.recorded import Recorded
@@ -171,7 +171,7 @@ class Autoencoder(nn.Module):
         self.stage_a = stage_a
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """``b 3 h w`` and noise like the latents → pictures, and the codebook's loss for each, ``b``.
+        """``b 3 h w`` and noise like the latents -> pictures, and the codebook's loss for each, ``b``.
 
         The straight-through step lets the encoder learn as if nothing were rounded. Source: van den Oord
         et al. 2017, "Neural Discrete Representation Learning", equation 3, with commitment 0.25.
@@ -392,7 +392,7 @@ class StageCPredictor(nn.Module):
         self.stage_c, self.encoder = stage_c, encoder
         self.end_row = end_row
         width = stage_c.config.trunk.up[0].width
-        self.reader = nn.Linear(width, len(KINDS) + len(COLOUR_NAMES)) if reading else None
+        self.reader = Linear(width, len(KINDS) + len(COLOUR_NAMES)) if reading else None
 
     def forward(
         self, x: Tensor, t: Tensor, text: Tensor, pooled: Tensor | None, image: Tensor

@@ -34,7 +34,7 @@ ENCODED_AT_ONCE = 16
 
 
 def to_images(pictures: np.ndarray | Tensor) -> Tensor:
-    """``b h w 3`` uint8 → ``b 3 h w`` in [0, 1]."""
+    """``b h w 3`` uint8 -> ``b 3 h w`` in [0, 1]."""
     return torch.as_tensor(pictures).movedim(-1, -3).float().div(255)
 
 
@@ -159,7 +159,7 @@ class Workspace:
             return cached(folder, count, make, lambda done: self.say(f"{name}: {done} of {count}"))
 
     def _encoded(self, name: str, depends: Sequence[Any], encode: Callable[[Tensor], Tensor]) -> Field:
-        """What ``encode`` makes of every picture, ``b 3 h w`` in [0, 1] → ``b …``; kept in half precision.
+        """What ``encode`` makes of every picture, ``b 3 h w`` in [0, 1] -> ``b …``; kept in half precision.
 
         For pictures that cannot be read nothing is kept, and the entry raises UnreadablePicture.
         """

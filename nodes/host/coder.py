@@ -80,7 +80,7 @@ class CascadeVAE(comfy.sd.VAE):
         return super().get_sd() | noted(self.notes)
 
     def decode(self, samples_in: Tensor, vae_options: dict | None = None) -> Tensor:
-        """Pictures of latents, ``b c h w`` → ``b h w 3``."""
+        """Pictures of latents, ``b c h w`` -> ``b h w 3``."""
         check.vae_latents(samples_in, self.latent_channels, self.name)
         return super().decode(samples_in, vae_options or {})
 

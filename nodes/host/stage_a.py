@@ -25,7 +25,7 @@ class StageAVAE(CascadeVAE):
     """Stage A: whole where memory allows, and otherwise in tiles that make the same picture."""
 
     def decode(self, samples_in: Tensor, vae_options: dict | None = None) -> Tensor:
-        """Pictures of latents, ``b c h w`` → ``b h w 3``."""
+        """Pictures of latents, ``b c h w`` -> ``b h w 3``."""
         check.vae_latents(samples_in, self.latent_channels, self.name)
         height, width = samples_in.shape[-2:]
         tile = self._tile(height, width, lambda h, w: self.memory_used_decode((1, 1, h, w), self.vae_dtype))
@@ -34,7 +34,7 @@ class StageAVAE(CascadeVAE):
         return self.decode_tiled_(samples_in, tile, tile).movedim(1, -1)
 
     def encode(self, pixel_samples: Tensor) -> Tensor:
-        """Latents of pictures, ``b h w 3`` → ``b c h w``; the host cuts them to whole latent cells."""
+        """Latents of pictures, ``b h w 3`` -> ``b c h w``; the host cuts them to whole latent cells."""
         cell = self.downscale_ratio
         height, width = (side // cell for side in pixel_samples.shape[1:3])
 

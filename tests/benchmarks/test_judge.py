@@ -32,7 +32,7 @@ from comfyui_cascade.training.picturebook import FRESH, GROUNDS, KINDS, SIZES, a
 from comfyui_cascade.training.settings import Companions, Data, Schedule, Settings
 from comfyui_cascade.training.workspace import Workspace
 from tiny_cascade import write as write_cascade
-from torch.nn import functional
+from torch.nn import Conv2d, Linear, functional
 
 CELLS = 16
 SMALL = {"channels": 3, "stem": [[8, 2], [8, 2], [16, 2]]}
@@ -236,7 +236,7 @@ def test_a_judge_of_latents_names_the_encoder_it_was_trained_for(tmp_path):
 
 
 def test_the_digest_stays_in_half_precision_and_changes_with_a_weight():
-    network = torch.nn.Linear(3, 3)
+    network = Linear(3, 3)
     before = digest_of(network)
     assert digest_of(network.bfloat16()) == before
     with torch.no_grad():
@@ -253,7 +253,7 @@ def test_equal_pictures_have_no_feature_distance_and_others_have():
 
 def test_a_file_of_another_world_is_refused(tmp_path):
     judge = Judge(JudgeConfig(3, ((8, 2), (8, 2), (16, 2))))
-    judge.things = torch.nn.Conv2d(16, 3, 1)
+    judge.things = Conv2d(16, 3, 1)
     task = JudgeTask(Workspace(settings_of("judge", SMALL), tmp_path, say=lambda line: None))
     path = write_files(task, judge, tmp_path, 1)["judge"]
     with pytest.raises(ValueError, match="train it anew"):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from lora_files import DIALECTS
 from safetensors.torch import save_file
+from torch.nn import Linear
 
 EXACT = 1e-5  # of fp32 weights of about 1; products are summed in another order than by hand
 HALF = 2e-3  # of fp16 weights of about 1, which the host keeps text encoders in
@@ -257,7 +258,7 @@ def test_changes_for_a_text_encoder_that_is_not_wired_are_counted(put, apply, ti
 
 def test_model_of_another_family_is_refused(put, apply):
     class Other:
-        model = torch.nn.Linear(1, 1)
+        model = Linear(1, 1)
 
     with pytest.raises(ValueError, match="the model is of another family"):
         apply(put(lora_files.onetrainer()[0]), Other())

@@ -85,7 +85,7 @@ PROMPTS = {
     "weighted over two chunks": "(word:1.4) " * 80,
     "embedding": "a embedding:three cat, (embedding:three:1.5)",
     "unknown embedding": "a embedding:nothing_here cat",
-    "signs of many alphabets": "Ünïcödé, 猫 и кот",
+    "signs of many alphabets": "Ünïcödé, \u732b \u0438 \u043a\u043e\u0442",
 }
 
 

@@ -5,6 +5,7 @@ import tiny_cascade
 import torch
 from random_weights import difference
 from tiny_cascade import unit
+from torch.nn import Linear
 
 
 @pytest.fixture(autouse=True)
@@ -231,4 +232,4 @@ def test_what_is_no_part_is_not_saved(save):
     from types import SimpleNamespace
 
     with pytest.raises(ValueError, match="is no part of Stable Cascade"):
-        save(SimpleNamespace(first_stage_model=torch.nn.Linear(2, 2)), "stability")
+        save(SimpleNamespace(first_stage_model=Linear(2, 2)), "stability")

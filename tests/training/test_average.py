@@ -4,11 +4,12 @@ import pytest
 import torch
 from comfyui_cascade.training.average import Average
 from torch import nn
+from torch.nn import Conv2d
 
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
+    return nn.Sequential(Conv2d(2, 3, 1), nn.BatchNorm2d(3))
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.99])

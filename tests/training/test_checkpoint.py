@@ -9,11 +9,12 @@ import torch
 from comfyui_cascade.training.average import Average
 from comfyui_cascade.training.checkpoint import PROGRESS, Checkpoints, read, snapshot
 from torch import nn
+from torch.nn import Linear
 
 
 def trained(seed, steps=3):
     torch.manual_seed(seed)
-    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    network = nn.Sequential(Linear(3, 4), nn.BatchNorm1d(4), Linear(4, 2))
     network[2].bias.requires_grad_(False)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-2)
     average = Average(network, 0.9)

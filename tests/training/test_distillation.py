@@ -128,7 +128,7 @@ def test_the_student_comes_in_one_step_to_where_the_guided_teacher_comes_in_two(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert distance() < 0.6 * before, f"{before} → {distance()}"
+    assert distance() < 0.6 * before, f"{before} -> {distance()}"
 
 
 def test_the_file_says_which_guidance_is_in_it_and_is_a_stage_c(folder, tmp_path):

@@ -192,7 +192,7 @@ def test_one_batch_is_learnt_by_heart(base, part, steps, left, changes):
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < left * losses[0], f"{losses[0]} → {losses[-1]}"
+    assert losses[-1] < left * losses[0], f"{losses[0]} -> {losses[-1]}"
 
 
 # Encoders that train along, live latents -----------------------------------------------------------------
