@@ -103,7 +103,7 @@ def contrast(one, other):
 def test_extension_bears_a_page_that_gives_it_nothing(editor):
     assert editor.evaluate(
         """() => {
-            const extension = app.extensions.find(found => found.name === 'ComfyUI-Cascade.Colours');
+            const extension = app.extensions.find(found => found.name === 'comfyuicascade.colours');
             extension.beforeRegisterNodeDef(undefined, undefined);
             extension.beforeRegisterNodeDef({}, {category: 'cascade/load', name: 'CascadeLoadStageC'});
             extension.nodeCreated(undefined);

@@ -26,12 +26,17 @@ class PromptError(AssertionError):
 
 
 class ComfyServer:
-    """Starts at construction, answers until ``stop``."""
+    """Starts at construction, answers until ``stop``.
 
-    def __init__(self, base: Path):
+    Args:
+        base: folder to make, for models, pictures and the pack.
+        pack: what is mounted as the pack; this checkout by default.
+    """
+
+    def __init__(self, base: Path, pack: Path = ROOT):
         for folder in ("models", "custom_nodes", "input", "output", "temp", "user"):
             (base / folder).mkdir(parents=True)
-        (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
+        (base / "custom_nodes" / PACK).symlink_to(pack, target_is_directory=True)
         self.base = base
         self.models_dir = base / "models"
         self.port = _free_port()

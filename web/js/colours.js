@@ -46,7 +46,7 @@ function keepWhatWasSaved(nodeType) {
 }
 
 app.registerExtension({
-  name: "ComfyUI-Cascade.Colours",
+  name: "comfyuicascade.colours",
 
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!nodeData?.category?.startsWith("cascade/") || !nodeType?.prototype) return;
