@@ -39,7 +39,11 @@ def _large(side: int, steps: int) -> Graph:
 
 
 LORA = node(
-    "CascadeLoadLora", model=["load", 0], clip=["load", 3], file="small cascade: cyanotype", strength_model=1.0
+    "CascadeLoadLora",
+    model=["load", 0],
+    clip=["load", 3],
+    file="small cascade: cyanotype",
+    strength_model=1.0,
 )
 WITH_LORA = between(
     WHOLE, "lora", LORA, sample__stage_c=["lora", 0], prompt__clip=["lora", 1], negative__clip=["lora", 1]
@@ -143,7 +147,7 @@ MASKED = {
     ),
 }
 GUIDED = {
-    **_large(512, 6),
+    **_large(512, 4),
     "small": node("CascadeEmptyLatents", width=256, height=256, stage_c=["stage_c", 0]),
     "small_run": sampler(["stage_c", 0], ["small", 0]),
     "guided": node("CascadeGuideLargeForms", stage_c=["stage_c", 0], guide=["small_run", 0]),
@@ -295,7 +299,7 @@ EXAMPLES: dict[str, Example] = {
     "CascadeHintIdentity": Example(FACES),
     "CascadeTileDecoder": Example(
         between(
-            _large(640, 6),
+            _large(640, 4),
             "tiled",
             node("CascadeTileDecoder", stage_b=["stage_b", 0], tile=512),
             sample_b__model=["tiled", 0],
@@ -314,7 +318,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "CascadeDownsampleKeys": Example(
         between(
-            _large(512, 6),
+            _large(512, 4),
             "fewer",
             node("CascadeDownsampleKeys", model=["stage_c", 0], max_cells=256),
             sample_c__model=["fewer", 0],

@@ -79,7 +79,7 @@ class Page:
         context.route("**/api/settings", _settings)
         self.page = context.new_page()
         self.page.goto(self.url, wait_until="domcontentloaded")
-        self.page.wait_for_function(READY)
+        self.page.wait_for_function(READY, polling=500)
         self.page.locator("#splash-loader").wait_for(state="detached")
         return self
 

@@ -69,13 +69,14 @@ def _panel(panel: Panel, outputs: Mapping[str, Any]) -> Image.Image:
 
 
 def strip(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures side by side at one height, on nothing."""
-    height = HEIGHT if len(pictures) > 1 else max(HEIGHT, min(pictures[0].height, 2 * HEIGHT))
+    """Pictures side by side at one height, on nothing; a single wide one as it is."""
+    if len(pictures) == 1 and pictures[0].width > 2 * HEIGHT:
+        return pictures[0]
     scaled = [
-        one.resize((round(one.width * height / one.height), height), Image.Resampling.LANCZOS)
+        one.resize((round(one.width * HEIGHT / one.height), HEIGHT), Image.Resampling.LANCZOS)
         for one in pictures
     ]
-    page = Image.new("RGBA", (sum(one.width for one in scaled) + GAP * (len(scaled) - 1), height))
+    page = Image.new("RGBA", (sum(one.width for one in scaled) + GAP * (len(scaled) - 1), HEIGHT))
     left = 0
     for one in scaled:
         page.paste(one, (left, 0))
@@ -87,7 +88,7 @@ def page_of(text: str) -> Image.Image:
     """A text as it stands on a node."""
     lines = [line for whole in text.splitlines() for line in textwrap.wrap(whole, 78) or [""]]
     font = ImageFont.load_default(LETTERS)
-    page = Image.new("RGB", (620, max(60, 24 + len(lines) * (LETTERS + 6))), PAPER)
+    page = Image.new("RGB", (620, 24 + len(lines) * (LETTERS + 6)), PAPER)
     ImageDraw.Draw(page).multiline_text((14, 12), "\n".join(lines), INK, font, spacing=6)
     return page
 
