@@ -26,10 +26,11 @@ PUBLIC = (
 """Packages of the reference, in its order."""
 
 ENGLISH = "en"
-LANGUAGES = {ENGLISH: "English", "es": "Español", "zh": "中文"}
+LANGUAGES = {ENGLISH: "English", "es": "Español", "zh": "\u4e2d\u6587"}
 STEPS = ("load", "condition", "sample", "latent", "adapt", "inspect", "save")
 """Categories of nodes, in the order of work; others follow."""
 
+ICON = "docs/registry/icon.png"
 SHOWN = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".mp4", ".webm"}
 LINK = re.compile(r"(\]\()([^)\s]+)((?: \"[^\"]*\")?\))")
 PICTURE = re.compile(r"(<(?:img|video|source)\b[^>]*?\bsrc=\")(?!\w+:)([^\"]+)(\")")
@@ -45,8 +46,8 @@ def pages() -> tuple[str, ...]:
 
 
 def media() -> list[str]:
-    """Every picture or film that a page shows."""
-    shown = {resolve(place, target) for place in pages() for target in _targets(place)}
+    """Every picture or film that a page shows, and the icon of the site."""
+    shown = {ICON} | {resolve(place, target) for place in pages() for target in _targets(place)}
     return sorted(place for place in shown if Path(place).suffix in SHOWN and (ROOT / place).is_file())
 
 
@@ -173,7 +174,7 @@ def _reference(package: str) -> str:
 def _package_list() -> str:
     rows = [f"| [{name}]({name}.md) | {_first_sentence(name)} |" for name in public()]
     head = ["# Reference", "", "Plain PyTorch, without ComfyUI: `import comfyui_cascade.samplers`.", ""]
-    return "\n".join([*head, "| Package | |", "|---|---|", *rows])
+    return "\n".join([*head, "| Package | What it holds |", "|---|---|", *rows])
 
 
 def _first_sentence(package: str) -> str:
@@ -190,11 +191,15 @@ def by_category(nodes: Iterable[Node]) -> dict[str, list[Node]]:
 
 
 def _node_list(nodes: Sequence[Node]) -> str:
-    lines = ["# Nodes", "", "All of them, as the menu under *cascade* has them."]
+    lines = [
+        "# Nodes",
+        "",
+        "All of them, as the menu under *cascade* has them; in the graph each name ends in *(Cascade)*.",
+    ]
     for category, group in by_category(nodes).items():
-        lines += ["", f"## {category.capitalize()}", "", "| Node | |", "|---|---|"]
+        lines += ["", f"## {category.capitalize()}", "", "| Node | What it does |", "|---|---|"]
         for node in group:
-            lines.append(f"| [{node.name}]({node.id}.md) | {node.description} |")
+            lines.append(f"| [{_short(node.name)}]({node.id}.md) | {node.description} |")
     return "\n".join(lines)
 
 
