@@ -17,6 +17,7 @@ from comfyui_cascade.checkpoints.open import build
 from comfyui_cascade.latents.geometry import stage_b_size, stage_c_size
 from comfyui_cascade.layers.ops import TORCH
 from comfyui_cascade.layers.trunk import Level, TrunkConfig
+from comfyui_cascade.layers.walk import keys_values
 from comfyui_cascade.stage_a import StageA, StageAConfig
 from comfyui_cascade.stage_b import StageB, StageBConfig
 from comfyui_cascade.stage_c import StageC, StageCConfig
@@ -24,6 +25,9 @@ from torch import Tensor, nn
 
 RIVALS = ("native", "diffusers")
 """ComfyUI's own networks and those of diffusers."""
+
+COMPILED = "compiled"
+"""Ours, each kind of block compiled by torch for pictures of every size."""
 
 Call = Callable[[], Tensor]
 """One step of a stage on fixed inputs."""
@@ -155,17 +159,30 @@ class Stage:
 
     def ours(self, **settings: Any) -> Call:
         """A step of ours; what a run computes once is computed before."""
-        network, inputs = self.network(), self.inputs()
-        if isinstance(network, StageC):
+        return self._step(self.network(), **settings)
+
+    def _step(self, network: nn.Module, **settings: Any) -> Call:
+        inputs = self.inputs()
+        if isinstance(network, StageC | StageB):
             x, t, *prompt = inputs
-            tokens = network.tokens(*prompt)
-            return lambda: network(x, t, tokens, **settings)
-        if isinstance(network, StageB):
-            x, t, pooled, semantic = inputs
-            tokens, cells = network.tokens(pooled), network.semantic_map(semantic, *x.shape[-2:])
-            return lambda: network(x, t, tokens, cells, **settings)
+            if isinstance(network, StageC):
+                tokens, cells = network.tokens(*prompt), ()
+            else:
+                tokens, cells = network.tokens(prompt[0]), (network.semantic_map(prompt[1], *x.shape[-2:]),)
+            known = keys_values(network, tokens)
+            return lambda: network(x, t, tokens, *cells, keys_values=known, **settings)
         run = network.encode if self.name.endswith("encode") else network.decode
         return lambda: run(inputs[0])
+
+    def compiled(self) -> Call:
+        """A step of ours with its blocks compiled, those of Stage B and C alone; the first call compiles."""
+        network = self.network()
+        if isinstance(network, StageA):
+            return self._step(network)
+        for blocks in (*network.down_blocks, *network.up_blocks):
+            for i, block in enumerate(blocks):
+                blocks[i] = torch.compile(block, dynamic=True)
+        return self._step(network)
 
     def native(self) -> Call:
         """A step of ComfyUI's network."""

@@ -7,12 +7,15 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from comfyui_cascade.adapters.lora import fit, read_lora
+from comfyui_cascade.adapters.lora_merge import merge
 from comfyui_cascade.benchmarks.analytic import nothing, relative
 from comfyui_cascade.benchmarks.drawing import AT_ONCE, Cascade
 from comfyui_cascade.benchmarks.judge import read
 from comfyui_cascade.benchmarks.small_cascade import latent_judge_for
 from comfyui_cascade.benchmarks.verdicts import tally, verdict
 from comfyui_cascade.checkpoints.identify import Part
+from comfyui_cascade.checkpoints.layout import shapes
 from comfyui_cascade.latents.geometry import stage_b_size, stage_c_size
 from comfyui_cascade.samplers.guidance import guide
 from comfyui_cascade.samplers.sample import Network
@@ -80,8 +83,13 @@ class Drawn:
 class DrawnC:
     """Stage C's latents of prompts, with the judge's alignment."""
 
-    def __init__(self, weights: Path, judges: Path, count: int, cfg: float, exact_steps: int, say: Say):
+    def __init__(
+        self, weights: Path, judges: Path, count: int, cfg: float, exact_steps: int, say: Say,
+        lora: Path | None = None,
+    ):  # fmt: skip
         cascade = Cascade(weights)
+        if lora is not None:
+            merge(cascade.c, fit(read_lora(lora), shapes(cascade.c.state_dict()), None, "Stage C"))
         self.scenes = fresh_scenes(count)
         self.judge = latent_judge_for(cascade, judges / "latent_judge.safetensors", say)
         prompts = [prompt_of(scene) for scene in self.scenes]
@@ -135,6 +143,8 @@ def _stage_c(cascade: Cascade, prompts: list[str], cfg: float) -> Denoise:
         estimate(lambda x, t, tokens=tokens: network(x, t, tokens), cascade.target(Part.STAGE_C))
         for tokens in both
     )
+    if cfg == 1:
+        return conditional
     return lambda x, sigma: guide(conditional(x, sigma), unconditional(x, sigma), cfg)
 
 

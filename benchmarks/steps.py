@@ -33,7 +33,7 @@ EXACT_STEPS = 1000
 STEPS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
 COMPARED = [name for name in SOLVERS if name != "DDPM of diffusers"]
 SPACED = [name for name in SPACINGS if name not in ("simple", "lcm")]
-"""Without those that are all but equal to others."""
+"""Without one that is all but equal to another, and one that is for a distilled Stage C."""
 
 CASES = ("gaussian", "mixture", "stage_c", "stage_b")
 Say = Callable[[str], None]
@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="(all)")
     parser.add_argument("--solvers", nargs="+", choices=COMPARED, default=COMPARED, help="(all)")
-    parser.add_argument("--spacings", nargs="+", choices=SPACED, default=SPACED, help="(all)")
+    parser.add_argument("--spacings", nargs="+", choices=list(SPACINGS), default=SPACED, help="(%(default)s)")
     parser.add_argument("--evaluations", nargs="+", type=int, default=STEPS, help="(%(default)s)")
     parser.add_argument("--n", type=int, default=32, help="pictures of the small cascade (%(default)s)")
     parser.add_argument(
@@ -143,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cfg", type=float, default=2.5, help="guidance of Stage C (%(default)s)")
     shipped = weights_path("stage_a").parent
     parser.add_argument("--weights", type=Path, default=shipped, help="folder of the parts (%(default)s)")
+    parser.add_argument("--lora", type=Path, help="a LoRA for Stage C, such as one that is distilled")
     parser.add_argument("--judges", type=Path, default=HERE, help="folder of the judges (%(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the errors too")
     parser.add_argument("--threads", type=int, help="of the CPU (all)")
@@ -161,7 +162,9 @@ def main(arguments: list[str] | None = None) -> int:
     measure = measured(options.solvers, options.spacings, say)
 
     def stage_c(evaluations: Sequence[int], measure: Callable) -> list[Row]:
-        drawn = DrawnC(options.weights, options.judges, options.n, options.cfg, options.exact_steps, say)
+        drawn = DrawnC(
+            options.weights, options.judges, options.n, options.cfg, options.exact_steps, say, options.lora
+        )
         return measure(evaluations, STAGE_C_SHIFT, drawn.figures)
 
     def stage_b(evaluations: Sequence[int], measure: Callable) -> list[Row]:

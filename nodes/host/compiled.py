@@ -62,7 +62,7 @@ class _OrEagerly:
                     return self.wrapper(call, *args, **kwargs)
             except TorchDynamoException as error:
                 self.failed = True
-                reason = str(error).strip().partition("\n")[0]
+                reason = str(getattr(error, "inner_exception", error)).strip().partition("\n")[0]
                 say(
                     f"torch could not compile the blocks ({reason}), and the stage runs uncompiled: choose "
                     "`off` for compile in its loader, or install what torch.compile needs, a C++ compiler "
