@@ -15,6 +15,7 @@ from ..conditioning.image import combined
 from ..latents.fit import apply, plan
 from ..latents.geometry import stage_b_size, stage_c_size
 from ..latents.mask import feathered, over_cells
+from ..layers.walk import keys_values
 from ..samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
 from ..stage_a.model import STAGE_B_SCALE
 from .denoise import Prompt, Stage, draw
@@ -183,7 +184,8 @@ class Cascade:
         def conditions(text: str | Text, image: Tensor) -> Prompt:
             known = self._known(text)
             with torch.inference_mode():
-                return (network.tokens(like(known.hidden), like(known.pooled), like(image[None])),)
+                tokens = network.tokens(like(known.hidden), like(known.pooled), like(image[None]))
+                return tokens, keys_values(network, tokens)
 
         return draw(
             self._stage(Part.STAGE_C, network, STAGE_C_SHIFT, 1.0), settings.stage_c, settings,
@@ -213,7 +215,8 @@ class Cascade:
         def conditions(text: str | Text, semantic: Tensor) -> Prompt:
             with torch.inference_mode():
                 cells = network.semantic_map(like(semantic), *latents.shape[-2:])
-                return network.tokens(like(self._known(text).pooled)), cells
+                tokens = network.tokens(like(self._known(text).pooled))
+                return tokens, cells, keys_values(network, tokens)
 
         nothing = torch.zeros(1, network.config.c_semantic, 1, 1)
         return draw(
@@ -291,8 +294,13 @@ class Cascade:
         return tensor.to(self.parts.device, self.parts.computes)
 
     def _stage(self, part: Part, network: Callable[..., Tensor], shift: float, scale: float) -> Stage:
+        """The last of what a prompt becomes are its keys and values."""
+
+        def predict(x: Tensor, t: Tensor, *prompt: Tensor) -> Tensor:
+            return network(x, t, *prompt[:-1], keys_values=prompt[-1])
+
         parts = self.parts
-        return Stage(network, parts.target(part), shift, scale, parts.device, parts.computes)
+        return Stage(predict, parts.target(part), shift, scale, parts.device, parts.computes)
 
 
 def fitted(
