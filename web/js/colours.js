@@ -14,7 +14,10 @@ const COLOURS = {
   utility: { color: "#2a363b", bgcolor: "#3f5159" },
 };
 
-/** Nodes that work for one stage and do not say so at the end of their ids. */
+/**
+ * Nodes that work for one stage or for conditioning and do not say so at the end of their ids. By id alone:
+ * names and categories come translated.
+ */
 const SERVES = {
   CascadeTileDecoder: "B",
   CascadeSampler: "C",
@@ -28,12 +31,13 @@ const SERVES = {
   CascadeLoadTextEncoder: "conditioning",
   CascadeLoadImageEncoder: "conditioning",
   CascadeApplyControlNet: "conditioning",
+  CascadeDecoderConditioning: "conditioning",
+  CascadeImagePrompt: "conditioning",
 };
 
 /** What a node serves: a stage, conditioning, or all of them. */
-function served(id, category) {
-  const stage = /Stage([ABC])$/.exec(id)?.[1];
-  return SERVES[id] ?? stage ?? (category?.startsWith("cascade/condition") ? "conditioning" : "utility");
+function served(id) {
+  return SERVES[id] ?? /Stage([ABC])$/.exec(id)?.[1] ?? "utility";
 }
 
 /** A workflow that says nothing of a node's colour means the theme's. */
@@ -49,8 +53,8 @@ app.registerExtension({
   name: "comfyuicascade.colours",
 
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!nodeData?.category?.startsWith("cascade/") || !nodeType?.prototype) return;
-    nodeType.cascade = served(nodeData.name, nodeData.category);
+    if (!nodeData?.name?.startsWith("Cascade") || !nodeType?.prototype) return;
+    nodeType.cascade = served(nodeData.name);
     keepWhatWasSaved(nodeType);
   },
 
