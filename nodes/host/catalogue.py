@@ -10,6 +10,7 @@ from comfy_api.latest import ui
 
 from ... import weights as embedded
 from .files import PIPELINES, SMALL
+from .messages import put_on_node
 
 KINDS = (
     "checkpoints",
@@ -59,5 +60,6 @@ def place_of(choice: str) -> Path:
 
 
 def shown(text: str) -> ui.PreviewText:
-    """A text on the node that made it."""
+    """A text on the node that is running, and among its outputs, which the page alone would not show."""
+    put_on_node(text)
     return ui.PreviewText(text)

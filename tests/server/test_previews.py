@@ -36,6 +36,19 @@ def of_node(events, node):
     return steps, sizes
 
 
+def test_a_picked_size_is_written_onto_its_node(graph, listener):
+    picked = graph.add(
+        "CascadePickResolution", aspect="3:2 landscape", size="long side", megapixels=1.0, long_side=2048,
+        batch_size=1,
+    )  # fmt: skip
+    graph.add("PreviewAny", source=picked[3])
+    told = [data for kind, data in listener.events(graph.prompt()) if kind == "text"]
+    assert len(told) == 1
+    assert "2048x1344 pixels" in told[0]
+    assert "Stage C: 48x32 cells" in told[0]
+    assert "things may repeat" in told[0]
+
+
 def test_a_picture_holds_its_workflow_and_what_it_holds_draws_it_again(tiny_server, graph, cascade, listener):
     workflow = json.loads((ROOT / "workflows" / "text_to_image.json").read_text())
     both = graph.add(
