@@ -115,6 +115,10 @@ class ComfyServer:
         """The packs' texts by language, as ComfyUI's page gets them."""
         return self._json("/i18n")
 
+    def served(self, path: str) -> bytes:
+        """What the page gets from an address of the server."""
+        return self._get(path)
+
     def queue(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """The history entry of an API-format prompt, run to its end; PromptError says what went wrong."""
         answer = self._submit(prompt)
