@@ -25,6 +25,7 @@ _import_from(ROOT / "development", "development")
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+    parser.addoption("--pictures", action="store_true", help="write the screenshots of docs/tutorial.md anew")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -14,10 +14,15 @@ from comfy_page import ComfyPage
 from development import chromium
 
 SCREENSHOTS = ROOT / ".screenshots"
+STEP_SECONDS = 120
+"""Within which the page has to do what it is asked; an idle machine takes far less than one."""
+
 SIZE = {"width": 1440, "height": 900}
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # or a dialog covers the canvas
     "Comfy.Locale": "en",
+    "Comfy.Execution.PreviewMethod": "auto",
+    "Comfy.Minimap.Visible": False,
     "Comfy.Validation.Workflows": True,
 }
 
@@ -50,14 +55,25 @@ def settings():
     return {}
 
 
-@pytest.fixture
-def context(browser, server, settings):
-    """A browser profile that has never seen ComfyUI."""
+@pytest.fixture(scope="session")
+def new_context(browser, server):
+    """``new_context(**settings)`` is a browser profile that has never seen ComfyUI."""
     file = server.base / "user" / "default" / "comfy.settings.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**SETTINGS, **settings}))
-    fresh = browser.new_context(viewport=SIZE, accept_downloads=True, locale="en-US")
-    fresh.set_default_timeout(60_000)
+
+    def new(**settings):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({**SETTINGS, **settings}))
+        context = browser.new_context(viewport=SIZE, locale="en-US")
+        context.set_default_timeout(STEP_SECONDS * 1000)
+        return context
+
+    return new
+
+
+@pytest.fixture
+def context(new_context, settings):
+    """A profile for one test."""
+    fresh = new_context(**settings)
     yield fresh
     fresh.close()
 

@@ -9,6 +9,9 @@ from comfy_host import ROOT
 OPEN_SECONDS = 300
 """Within which the page has to be there; an idle machine takes four."""
 
+SEARCH_MILLISECONDS = 1000
+"""For which the search waits for more letters."""
+
 READY = """() => window.app && app.vueAppReady && window.LiteGraph
     && LiteGraph.registered_node_types['CascadeSampler']"""
 EVENTS = """() => {
@@ -40,6 +43,8 @@ EXPECTED = (
     "ERR_BLOCKED_BY_CSP",
     # ComfyUI's own start.
     "graph accessed before initialization",
+    # It asks for a node's page in the reader's language first.
+    "/en.md",
 )
 """Parts of messages in the console that are ComfyUI's own and say nothing of the pack."""
 
@@ -108,6 +113,12 @@ class ComfyPage:
             [scale, x, y],
         )
 
+    def look_at(self, node: int, scale: float = 1):
+        """Zoom, with a node a little in from the upper left corner."""
+        x, y = self.page.evaluate("id => [...app.rootGraph.getNodeById(id).pos]", node)
+        self.view(scale, x - 120 / scale, y - 180 / scale)
+        self.page.wait_for_timeout(300)  # the next frame puts boxes of text where their nodes are
+
     def node(self, type: str, title: str | None = None) -> int:
         """The id of the node of a type, and of a title where there are several."""
         found = self.page.evaluate(
@@ -122,6 +133,38 @@ class ComfyPage:
     def prompt(self) -> dict[str, Any]:
         """The graph as the page would send it."""
         return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def add_by_search(self, words: str, place: tuple[float, float], picture=None) -> int:
+        """Double-click the canvas, type, press Enter and click where the node should stand; its id.
+
+        Args:
+            words: what is typed.
+            place: upper left corner of the node, on the canvas.
+            picture: called with ``"search"`` while the search is open.
+        """
+        mouse = self.page.mouse
+        mouse.dblclick(*self._on_screen(place))
+        self.page.get_by_role("dialog").locator("input").first.wait_for()
+        self.page.keyboard.type(words)
+        self.page.get_by_role("dialog").get_by_text(words.split()[0]).first.wait_for()
+        self.page.wait_for_timeout(SEARCH_MILLISECONDS)
+        if picture is not None:
+            picture("search")
+        self.page.keyboard.press("Enter")
+        # The node hangs under the mouse by the middle of its upper edge, until a click.
+        self.page.wait_for_function("() => app.canvas.state.ghostNodeId != null")
+        added = self.page.evaluate("() => app.canvas.state.ghostNodeId")
+        width = self.page.evaluate("id => app.rootGraph.getNodeById(id).size[0]", added)
+        held = self._on_screen((place[0] + width / 2, place[1] - 10))
+        mouse.move(held[0] - 5, held[1])
+        mouse.move(*held)
+        mouse.click(*held)
+        self.page.wait_for_function("() => app.canvas.state.ghostNodeId == null")
+        return added
+
+    def _on_screen(self, place: tuple[float, float]) -> list[float]:
+        """A point of the canvas, in the window."""
+        return self.page.evaluate("place => app.canvasPosToClientPos(place)", list(place))
 
     def drag_wire(self, source: int, output: str, target: int, input: str):
         """Pull a wire from an output's dot to an input's."""
