@@ -30,7 +30,6 @@ from .examples import COLOUR_NAMES, Examples, Field, collate, label_maps, readin
 from .objective import LEVEL_WEIGHTS, ConstantWeight, draw_noise, draw_times, question, squared_error
 from .order import NO_BUCKET
 from .picturebook import KINDS
-from .redraw import redrawn_field
 from .start import network_of
 from .windows import Windows, whole, windows_on
 from .workspace import Workspace, encoder_input, shrink, to_images
@@ -282,7 +281,7 @@ class StageBTask(Task):
         if data.latent_cache:
             fields["latents"] = work.latents_field()
         if data.latent_cache and not self.objective.train_encoder:
-            fields["semantic"] = redrawn_field(work) if self.settings.redraw.share else work.semantics_field()
+            fields["semantic"] = work.semantics_field()
         else:
             fields["picture"] = work.picture
         return fields

@@ -173,28 +173,10 @@ class Distillation:
 
 
 @dataclass(frozen=True, slots=True)
-class Redraw:
-    """How much Stage B learns from latents as Stage C draws them; see ``redraw.redrawn_field``.
-
-    Attributes:
-        share: of the pictures whose latents are redrawn; 0 for none, and then Stage B needs no Stage C.
-        times: range from which redrawing begins; at 0 the latents stay, at 1 nothing of them is left.
-        steps: for the whole way from 1; a later beginning takes fewer.
-        cfg: guidance scale.
-    """
-
-    share: float = 0.0
-    times: tuple[float, float] = (0.2, 0.85)
-    steps: int = 10
-    cfg: float = 4.0
-
-
-@dataclass(frozen=True, slots=True)
 class Companions:
     """Files of the parts that a run uses without training them; relative to the folder of the run.
 
-    ``stage_c`` is what adapters are trained for, and what redraws latents for Stage B; ``previewer`` only
-    shows samples of Stage C.
+    ``stage_c`` is what adapters are trained for; ``previewer`` only shows samples of Stage C.
     ``tokenizer`` is a folder with CLIP's vocabulary; without one, captions are made of the picture-book
     world's words.
     """
@@ -241,7 +223,6 @@ class Settings:
     lora: Lora = field(default_factory=Lora)
     companions: Companions = field(default_factory=Companions)
     distillation: Distillation = field(default_factory=Distillation)
-    redraw: Redraw = field(default_factory=Redraw)
     log: Log = field(default_factory=Log)
     recorded: dict[str, Any] = field(default_factory=dict)
 

@@ -18,9 +18,7 @@ from .settings import read_settings
 
 RECIPES = Path(__file__).with_name("recipes") / "small"
 
-ORDER = (
-    "stage_a", "semantic_encoder", "text_encoder", "image_encoder", "stage_b", "stage_c", "stage_b_finetune",
-)  # fmt: skip
+ORDER = ("stage_a", "semantic_encoder", "text_encoder", "image_encoder", "stage_b", "stage_c")
 """Every run needs those before it. The previewer comes with the semantic encoder."""
 
 CONTROLNETS = ("controlnet_canny", "controlnet_inpaint", "controlnet_super_resolution")
@@ -33,7 +31,6 @@ STAGES = {
     "image": ("image_encoder",),
     "b": ("stage_b",),
     "c": ("stage_c",),
-    "b_finetune": ("stage_b_finetune",),
     "previewer": ("previewer",),
     "lcm": ("lcm",),
     "lora_lcm": ("lora_lcm",),
@@ -50,7 +47,7 @@ SHIPPED = {
     Part.PREVIEWER: ("previewer", "semantic_encoder"),
     Part.TEXT_ENCODER: ("text_encoder",),
     Part.IMAGE_ENCODER: ("image_encoder",),
-    Part.STAGE_B: ("stage_b_finetune", "stage_b"),
+    Part.STAGE_B: ("stage_b",),
     Part.STAGE_C: ("stage_c",),
 }
 """The runs that write each part's file; the first that is there counts."""
