@@ -98,6 +98,26 @@ def ksample(comfy_nodes):
 
 
 @pytest.fixture
+def draw(tiny, prompts, ksample):
+    """Latents that a MODEL draws."""
+
+    def run(stage, model=None, positive=None, **changes):
+        positive = positive or prompts.positive
+        model = model or getattr(tiny, stage)
+        start = torch.zeros(1, 16, 8, 10) if stage == "stage_c" else torch.zeros(1, 4, 48, 64)
+        if stage == "stage_b":
+            positive = [
+                [text, {**more, "stable_cascade_prior": tiny_cascade.unit(1, 16, 8, 10)}]
+                for text, more in positive
+            ]
+        return ksample(
+            model, positive, prompts.negative, start, **{"sampler_name": "euler", "steps": 2, **changes}
+        )
+
+    return run
+
+
+@pytest.fixture
 def folders(comfy_nodes):
     """Puts a file or folder into the model folder of a part, and takes it out again.
 

@@ -3,31 +3,11 @@
 import pytest
 import torch
 from random_weights import difference
-from tiny_cascade import unit
 
 EXACT = 1e-5
 """fp32; a softmax computed in two parts, batches parted otherwise."""
 
 STAGES = ["stage_c", "stage_b"]
-
-
-@pytest.fixture
-def draw(tiny, prompts, ksample):
-    """Latents that a MODEL draws."""
-
-    def run(stage, model=None, positive=None, **changes):
-        positive = positive or prompts.positive
-        model = model or getattr(tiny, stage)
-        start = torch.zeros(1, 16, 8, 10) if stage == "stage_c" else torch.zeros(1, 4, 48, 64)
-        if stage == "stage_b":
-            positive = [
-                [text, {**more, "stable_cascade_prior": unit(1, 16, 8, 10)}] for text, more in positive
-            ]
-        return ksample(
-            model, positive, prompts.negative, start, **{"sampler_name": "euler", "steps": 2, **changes}
-        )
-
-    return run
 
 
 def ordinary(q, k, v, extra_options):
@@ -192,16 +172,3 @@ def test_packs_may_leave_out_a_unit(tiny, draw):
     model = tiny.stage_c.clone()
     model.set_model_patch(lambda place, x, inner, options: x, "cascade_unit")
     assert difference(draw("stage_c", model, steps=1), draw("stage_c", steps=1)) > 1e-3
-
-
-def test_the_hosts_torch_compile_compiles_once_for_all_steps(tiny, draw):
-    from comfy_api.torch_helpers import set_torch_compile_wrapper
-    from torch._dynamo.testing import CompileCounter
-
-    model, counter = tiny.stage_c.clone(disable_dynamic=True), CompileCounter()
-    set_torch_compile_wrapper(model=model, backend=counter)
-    found = draw("stage_c", model, steps=3, cfg=1.0)
-    assert difference(found, draw("stage_c", steps=3, cfg=1.0)) < EXACT
-    once = counter.frame_count
-    draw("stage_c", model, steps=4, cfg=1.0)
-    assert 1 <= counter.frame_count == once
