@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from comfyui_cascade.benchmarks.contestants import COMPILED, RIVALS, SIZES, Call, stage
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 PIXELS = {"stage_c": 1024, "stage_b": 512, "stage_a": 512, "stage_a_encode": 512}
 """Of a picture, where no size is asked for: what takes seconds on a small machine."""
@@ -51,9 +51,13 @@ def matmul_peak(dtype: torch.dtype, device: str) -> float:
 
 def operations(call: Call) -> int:
     """Floating-point operations of the products, convolutions and attention in a call."""
+
+    def attended(q: tuple, k: tuple, v: tuple, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(q, k, v)
+
     # The attention of CPUs is missing among those that torch counts.
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    counter = FlopCounterMode(display=False, custom_mapping={attention: sdpa_flop})
+    counter = FlopCounterMode(display=False, custom_mapping={attention: attended})
     with counter:
         call()
     return counter.get_total_flops()
