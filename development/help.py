@@ -37,7 +37,9 @@ def draw_all(tree: Path, step: Steps, flags: tuple[str, ...], names: Sequence[st
         _write_checkpoint(place / "checkpoints" / CHECKPOINT)
         paths = place / "paths.yaml"
         paths.write_text(f"help:\n  base_path: {place}\n  checkpoints: checkpoints\n", encoding="utf-8")
-        own = ("--extra-model-paths-config", str(paths), "--output-directory", str(place / "output"))
+        # Temporary files of its own: another server of this checkout empties the usual place when it starts.
+        own = ("--output-directory", str(place / "output"), "--temp-directory", str(place / "temp"))
+        own += ("--extra-model-paths-config", str(paths))
         with Comfy(tree, free_port(), step, (*flags, *own)) as comfy:
             _run("comfyui_cascade.development.help_pictures", comfy.url, *names)
 

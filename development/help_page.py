@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import count
 from typing import Any
 
 from PIL import Image
@@ -20,6 +21,7 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.Graph.CanvasMenu": False,
+    "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
 }
 READY = """() => window.app && app.vueAppReady && window.LiteGraph
     && LiteGraph.registered_node_types['CascadeSampler']"""
@@ -32,6 +34,9 @@ MARGIN = 18
 SHOW = """([graph, columns, margin]) => {
     app.loadApiJson(graph, 'help')
     app.canvas.deselectAll?.()
+    for (const node of app.rootGraph.nodes)
+        for (const widget of node.widgets ?? [])
+            if (widget.name === 'control_after_generate') widget.value = 'fixed'
     const title = LiteGraph.NODE_TITLE_HEIGHT, ends = []
     let left = 0
     for (const column of columns) {
@@ -39,7 +44,7 @@ SHOW = """([graph, columns, margin]) => {
         let top = title
         for (const node of nodes) {
             const size = node.computeSize()
-            node.setSize([Math.max(210, size[0]), node.type === 'CLIPTextEncode' ? 110 : size[1]])
+            node.setSize([Math.max(290, size[0]), node.type === 'CLIPTextEncode' ? 110 : size[1]])
             node.pos = [left, top]
             top += node.size[1] + title + 26
         }
@@ -64,7 +69,7 @@ class Page:
     """The editor, open while the ``with`` block lasts; nothing that it shows is kept on the server."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url, self.ids = url, count(1)
 
     def __enter__(self) -> Page:
         path = chromium.find()
@@ -93,7 +98,8 @@ class Page:
         (name,) = (name for name, entry in shown.items() if entry["class_type"] == kind)
         before = feeds(shown, name)
         after = [other for other in shown if other not in (name, *before)]
-        ids = {other: str(i) for i, other in enumerate(shown, 1)}
+        # Never an id twice: the page keeps what the widgets of a node with that id were set to.
+        ids = {other: str(next(self.ids)) for other in shown}
         columns = [[ids[other] for other in column] for column in (before, [name], after)]
         clip = self.page.evaluate(SHOW, [_numbered(shown, ids), columns, MARGIN])
         self.page.wait_for_timeout(500)  # the canvas draws, and text fields move to their nodes
