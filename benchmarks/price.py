@@ -6,7 +6,7 @@ The small cascade in ComfyUI, with the nodes' own functions. Everything begins w
 ``haste``: Stage C at its own size; ``operations`` are those of the products of the whole run as a share of
 the first row's, and ``alignment`` is what the judge of latents finds right. ``tiles``: Stage B at twice its
 size; ``seams`` is how much neighbouring pixels differ across the borders of tiles, as a multiple of how much
-they do there in the picture drawn whole. ``large``: Stage C at once, twice and four times its size;
+they do there in the picture drawn whole. ``large``: Stage C at its own size and ``--times`` as large;
 ``things`` is how many the judge of pictures finds in a picture, and ``count`` the share of pictures with as
 many as the prompt asks for.
 """
@@ -129,8 +129,10 @@ def jumps(pictures: Tensor, places: Sequence[int]) -> float:
     return sum(change.abs().mean().item() for change in both) / 2
 
 
-def large(small: Hosted, scenes: Sequence[Scene], cfg: float, judge: Judge, say: Say) -> dict[str, Row]:
-    """Rows of ways to draw pictures that are larger than those of training."""
+def large(
+    small: Hosted, scenes: Sequence[Scene], cfg: float, judge: Judge, larger: Sequence[int], say: Say
+) -> dict[str, Row]:
+    """Rows of ways to draw pictures that are some times as large as those of training."""
     host, exact, stage_b = small.host, small.model(Part.STAGE_C), small.model(Part.STAGE_B)
     prompts = [prompt_of(scene) for scene in scenes]
 
@@ -148,7 +150,7 @@ def large(small: Hosted, scenes: Sequence[Scene], cfg: float, judge: Judge, say:
     guide = stage_c(exact, OWN)
     cells = guide.shape[-1]
     rows = {}
-    for times in (1, 2, 4):
+    for times in (1, *larger):
         side = times * OWN
         shifted = host.with_schedule(exact, shift_of_size(STAGE_C_SHIFT, (times * cells,) * 2, cells), False)
         ways = {"plain": exact}
@@ -202,8 +204,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     shipped = weights_path("stage_a").parent
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="(all)")
-    parser.add_argument("--n", type=int, default=16, help="pictures; half of them in `large`, a quarter in "
-                        "`tiles` (%(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--n", type=int, default=16, help="pictures in `haste`, four times as many as elsewhere (%(default)s)"
+    )
+    parser.add_argument("--times", type=int, nargs="+", default=[2], help="sizes in `large` (%(default)s)")
     parser.add_argument("--cfg", type=float, default=2.5, help="guidance of Stage C (%(default)s)")
     parser.add_argument("--weights", type=Path, default=shipped, help="folder of the parts (%(default)s)")
     parser.add_argument("--judges", type=Path, default=HERE, help="folder of the judges (%(default)s)")
@@ -227,11 +231,12 @@ def main(arguments: list[str] | None = None) -> int:
         if "haste" in options.cases:
             judge = latent_judge_for(small.cascade, options.judges / "latent_judge.safetensors", say)
             found["haste"] = haste(small, scenes, options.cfg, judge, say)
+        few = scenes[: max(1, options.n // 4)]
         if "tiles" in options.cases:
-            found["tiles"] = tiles(small, scenes[: max(1, options.n // 4)], say)
+            found["tiles"] = tiles(small, few, say)
         if "large" in options.cases:
             judge, _ = load_judge(options.judges / "judge.safetensors")
-            found["large"] = large(small, scenes[: max(1, options.n // 2)], options.cfg, judge, say)
+            found["large"] = large(small, few, options.cfg, judge, options.times, say)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
