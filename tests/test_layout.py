@@ -67,7 +67,7 @@ def imports(file):
             if node.module or base:
                 yield "ours", ".".join([*base, *filter(None, [node.module])])
             else:  # from .. import layers, stage_c
-                yield from (("ours", alias.name) for alias in node.names)
+                yield from (("ours", alias.name) for alias in node.names if alias.name != "__version__")
 
 
 def test_pyproject_lists_the_packages_on_disk():
