@@ -157,7 +157,10 @@ def test_inpainted_pictures_are_the_graphs(pack, comfy_nodes, tiny, graph, casca
 def test_image_prompts_are_the_graphs(graph, cascade, weights):
     images = [(picture(seed, 100, 90), weight) for seed, weight in enumerate(weights)]
     ours = cascade.generate("a cat", size=SIZE, settings=SETTINGS, images=images)
-    assert torch.equal(ours, graph("a cat", SETTINGS, images=images))
+    theirs = graph("a cat", SETTINGS, images=images)
+    # Not to the bit: the last layer of the image encoder is a product of one row, which BLAS sums in an order
+    # that depends on where in memory its weights begin.
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
 
 
 def test_loras_are_the_graphs(pack, comfy_nodes, tiny, tiny_files, graph, tmp_path):
