@@ -113,10 +113,10 @@ class ComfyPage:
             [scale, x, y],
         )
 
-    def look_at(self, node: int, scale: float = 1):
-        """Zoom, with a node a little in from the upper left corner."""
+    def look_at(self, node: int, scale: float = 1, place: tuple[float, float] = (120, 180)):
+        """Zoom, with a node's upper left corner at a place in the window."""
         x, y = self.page.evaluate("id => [...app.rootGraph.getNodeById(id).pos]", node)
-        self.view(scale, x - 120 / scale, y - 180 / scale)
+        self.view(scale, x - place[0] / scale, y - place[1] / scale)
         self.page.wait_for_timeout(300)  # the next frame puts boxes of text where their nodes are
 
     def node(self, type: str, title: str | None = None) -> int:
@@ -151,6 +151,7 @@ class ComfyPage:
         if picture is not None:
             picture("search")
         self.page.keyboard.press("Enter")
+        self.page.locator(".p-dialog-mask").wait_for(state="detached")
         # The node hangs under the mouse by the middle of its upper edge, until a click.
         self.page.wait_for_function("() => app.canvas.state.ghostNodeId != null")
         added = self.page.evaluate("() => app.canvas.state.ghostNodeId")
