@@ -52,7 +52,16 @@ from development.workflow import find_node, set_widget
 
 WORKFLOW = ROOT / "workflows" / "text_to_image.json"
 FOR_ONE_RUN = ("--disable-api-nodes", "--database-url", "sqlite:///:memory:")
-BENCHES = ("control", "growth", "load", "memory", "price", "speed", "steps", "style")  # modules in benchmarks/
+BENCHES = (
+    "control",
+    "growth",
+    "load",
+    "memory",
+    "price",
+    "speed",
+    "steps",
+    "style",
+)  # modules in benchmarks/
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +84,7 @@ def _demo(options: argparse.Namespace, step: Steps) -> int:
     tree = set_up(step)
     with Comfy(tree, free_port(), step, FOR_ONE_RUN) as comfy:
         step(f"Run {WORKFLOW.relative_to(ROOT)}")
-        out.write_bytes(comfy.draw(workflow))
+        out.write_bytes(comfy.draw(workflow)[-1])
         step("Stop ComfyUI")
     step.say("Done")
     print(out)

@@ -28,7 +28,7 @@ PROMPTS = (
 """What README.md shows, as it comes with ``SEED``."""
 
 SEED = 1
-NOT_RUN = ("text_to_image_official",)
+NOT_RUN = ("text_to_image_official", "identity")
 """Workflows whose weights do not ship; their thumbnails stay as they are."""
 
 
@@ -44,7 +44,7 @@ def draw_all(comfy: Comfy, step: Steps) -> None:
     for number, prompt in enumerate(PROMPTS, 1):
         step(f"Draw {prompt}")
         (ROOT / "docs" / "prompts" / f"{number}.png").write_bytes(
-            comfy.draw(with_prompt(text_to_image, prompt, SEED))
+            comfy.draw(with_prompt(text_to_image, prompt, SEED))[-1]
         )
     for path in sorted(workflows.glob("*.json")):
         if path.stem not in NOT_RUN:
@@ -69,9 +69,10 @@ def _first(workflow: dict[str, Any]) -> Sequence[Path]:
     ]
 
 
-def _write_thumbnail(path: Path, before: Sequence[Path], after: bytes) -> None:
+def _write_thumbnail(path: Path, before: Sequence[Path], after: Sequence[bytes]) -> None:
     with tempfile.TemporaryDirectory(dir=WORK, prefix="thumbnail-") as folder:
-        drawn = Path(folder) / "after.png"
-        drawn.write_bytes(after)
+        drawn = [Path(folder) / f"{number}.png" for number in range(len(after))]
+        for place, picture in zip(drawn, after, strict=True):
+            place.write_bytes(picture)
         script = Path(__file__).with_name("thumbnail.py")  # in .venv, where Pillow is
-        subprocess.run([venv_program("python"), script, path, *before, drawn], check=True)
+        subprocess.run([venv_program("python"), script, path, *before, *drawn], check=True)

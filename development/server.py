@@ -62,16 +62,19 @@ class Comfy:
             )
         return answer["data"]["outputs"]
 
-    def draw(self, workflow: dict[str, Any]) -> bytes:
-        """Run a workflow; returns the last PNG that it saved, with the workflow in it."""
+    def draw(self, workflow: dict[str, Any]) -> list[bytes]:
+        """Run a workflow; returns the PNGs that it saved, with the workflow in them."""
         with tempfile.TemporaryDirectory(dir=WORK, prefix="draw-") as folder:
             file = Path(folder) / "workflow.json"
             file.write_text(json.dumps(workflow), encoding="utf-8")
-            pictures = [address for address in self.run(file) if ".png" in address]
-        if not pictures:
+            saved = [address for address in self.run(file) if ".png" in address and "type=output" in address]
+        if not saved:
             raise Problem("The workflow ran and saved no picture: it needs a Save Image node.")
-        with urllib.request.urlopen(pictures[-1]) as answer:
-            return with_workflow(answer.read(), workflow)
+        pictures = []
+        for address in saved:
+            with urllib.request.urlopen(address) as answer:
+                pictures.append(with_workflow(answer.read(), workflow))
+        return pictures
 
     def object_info(self) -> dict[str, Any]:
         """ComfyUI's own description of every node, by id."""

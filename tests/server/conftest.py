@@ -6,10 +6,17 @@ import struct
 import urllib.request
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tiny_cascade
+import torch
 import websocket
+from comfy_host import ROOT
+from comfyui_cascade.checkpoints.identify import Part
+from comfyui_cascade.checkpoints.open import load_part
+from comfyui_cascade.conditioning.image import encode
 from safetensors.torch import load_file
+from shipped_workflows import example
 
 FOLDERS = {
     "stage_a": "vae",
@@ -144,3 +151,30 @@ def _read(message):
     if kind == 3:
         return "text", message[8 + length :].decode()
     return "preview", message[8:]
+
+
+@pytest.fixture(scope="session")
+def draw(server, tmp_path_factory):
+    """Runs a workflow given as JSON and returns its last picture as an array."""
+    folder = tmp_path_factory.mktemp("workflows")
+
+    def run(workflow):
+        path = folder / f"{len(list(folder.iterdir()))}.json"
+        path.write_text(json.dumps(workflow))
+        return np.asarray(server.run_workflow(path)[-1].convert("RGB"), dtype=np.float32) / 255
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def likeness():
+    """How like the pictures that ship one is to the image encoder that ships, from -1 to 1 each."""
+    encoder = load_part(ROOT / "weights" / "image_encoder.safetensors", Part.IMAGE_ENCODER).float()
+
+    def embedding(picture):
+        return encode(encoder, torch.from_numpy(picture).movedim(-1, 0)[None])
+
+    return lambda drawn: {
+        name: torch.cosine_similarity(embedding(drawn), embedding(example(name))).item()
+        for name in ("boat", "house", "cat")
+    }

@@ -1,6 +1,5 @@
 """Every workflow that ships, run on a real server through comfy-cli, and what comes out of it."""
 
-import copy
 import json
 import re
 import shutil
@@ -9,13 +8,10 @@ import numpy as np
 import pytest
 import torch
 from comfy_host import ROOT
-from comfyui_cascade.checkpoints.identify import Part
-from comfyui_cascade.checkpoints.open import load_part
-from comfyui_cascade.conditioning.image import encode
 from comfyui_cascade.latents.fit import apply, plan
-from PIL import Image
+from shipped_workflows import ROUNDING, changed, example, read
 
-from development.workflow import find_node, set_widget
+from development.workflow import find_node
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 SIZES = {
@@ -24,48 +20,25 @@ SIZES = {
     "landscape": (192, 320, 3),
     "xy_comparison": (776, 776, 3),  # nine squares and the lines between them
     "gallery": (776, 776, 3),
+    "lora": (256, 512, 3),  # without it and with it
 }
 """Of the pictures, where they are not those of the small cascade's squares."""
 PACK_NODES = re.compile(r"^Cascade")
-NEED_FILES = {"text_to_image_official"}
-"""Their loaders pick files that nobody may ship; run below with the small cascade under those names."""
+NEED_FILES = {"text_to_image_official", "identity"}
+"""Their loaders pick files that nobody may ship; the first runs below, with the small cascade under those
+names."""
 OUT_OF_THE_BOX = [path for path in WORKFLOWS if path.stem not in NEED_FILES]
 
 
-def read(name):
-    return json.loads((ROOT / "workflows" / f"{name}.json").read_text())
-
-
-def changed(workflow, title, widget, value):
-    """A copy of a workflow with one widget set, found by the node's title or type."""
-    workflow = copy.deepcopy(workflow)
-    key = "title" if any(node.get("title") == title for node in workflow["nodes"]) else "type"
-    set_widget(find_node(workflow, **{key: title}), widget, value)
-    return workflow
-
-
 @pytest.fixture(scope="module")
-def run(server, tmp_path_factory):
-    """Runs a workflow given as JSON and returns its last picture as an array."""
-    folder = tmp_path_factory.mktemp("workflows")
-
-    def run(workflow):
-        path = folder / f"{len(list(folder.iterdir()))}.json"
-        path.write_text(json.dumps(workflow))
-        return np.asarray(server.run_workflow(path)[-1].convert("RGB"), dtype=np.float32) / 255
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def picture(run):
+def picture(draw):
     """What text_to_image draws as shipped."""
-    return run(read("text_to_image"))
+    return draw(read("text_to_image"))
 
 
 @pytest.mark.parametrize("path", OUT_OF_THE_BOX, ids=lambda path: path.stem)
-def test_workflow_runs_as_shipped_and_draws_a_picture(path, run):
-    drawn = run(json.loads(path.read_text()))
+def test_workflow_runs_as_shipped_and_draws_a_picture(path, draw):
+    drawn = draw(json.loads(path.read_text()))
     assert drawn.shape == SIZES.get(path.stem, (256, 256, 3))
     assert drawn.std() > 0.05  # neither black nor flat
 
@@ -108,30 +81,30 @@ def official_names(server):
         place.unlink()
 
 
-def test_official_workflow_runs_when_its_files_are_in_their_folders(official_names, run):
+def test_official_workflow_runs_when_its_files_are_in_their_folders(official_names, draw):
     workflow = changed(read("text_to_image_official"), "CascadeEmptyLatents", "width", 256)
-    drawn = run(changed(workflow, "CascadeEmptyLatents", "height", 256))
+    drawn = draw(changed(workflow, "CascadeEmptyLatents", "height", 256))
     assert drawn.shape == (256, 256, 3)
     assert drawn.std() > 0.05
 
 
-def test_same_seed_gives_the_same_picture(picture, run):
+def test_same_seed_gives_the_same_picture(picture, draw):
     assert np.array_equal(
-        run(changed(read("text_to_image"), "SaveImage", "filename_prefix", "again")), picture
+        draw(changed(read("text_to_image"), "SaveImage", "filename_prefix", "again")), picture
     )
 
 
-def test_another_seed_gives_another_picture(picture, run):
-    assert np.abs(run(changed(read("text_to_image"), "CascadeSampler", "seed", 2)) - picture).mean() > 0.01
+def test_another_seed_gives_another_picture(picture, draw):
+    assert np.abs(draw(changed(read("text_to_image"), "CascadeSampler", "seed", 2)) - picture).mean() > 0.01
 
 
-def test_wired_graph_gives_the_picture_of_the_cascade_sampler(picture, run):
-    assert np.array_equal(run(read("stage_by_stage")), picture)
+def test_wired_graph_gives_the_picture_of_the_cascade_sampler(picture, draw):
+    assert np.array_equal(draw(read("stage_by_stage")), picture)
 
 
-def test_picture_has_the_colours_of_its_prompt(run):
+def test_picture_has_the_colours_of_its_prompt(draw):
     boats = {
-        colour: run(changed(read("text_to_image"), "Prompt", "text", f"a {colour} boat on the sea by day"))
+        colour: draw(changed(read("text_to_image"), "Prompt", "text", f"a {colour} boat on the sea by day"))
         for colour in ("red", "yellow")
     }
     red = {name: redness(picture) for name, picture in boats.items()}
@@ -142,18 +115,9 @@ def test_picture_has_the_colours_of_its_prompt(run):
     assert yellow["yellow"] > 3 * yellow["red"]
 
 
-def test_size_of_the_picture_follows_the_latents(run):
+def test_size_of_the_picture_follows_the_latents(draw):
     workflow = changed(read("text_to_image"), "CascadeEmptyLatents", "width", 320)
-    assert run(changed(workflow, "CascadeEmptyLatents", "height", 192)).shape == (192, 320, 3)
-
-
-ROUNDING = 1.01 / 255
-"""Save Image cuts values off to whole steps, one of which a picture may lose on its way through."""
-
-
-def example(name):
-    """A picture that ships."""
-    return np.asarray(Image.open(ROOT / "pictures" / f"{name}.png").convert("RGB"), dtype=np.float32) / 255
+    assert draw(changed(workflow, "CascadeEmptyLatents", "height", 192)).shape == (192, 320, 3)
 
 
 def apart(one, other):
@@ -162,58 +126,45 @@ def apart(one, other):
     return float(np.abs(small[0] - small[1]).mean())
 
 
-def test_the_less_is_drawn_anew_the_more_of_the_picture_stays(run):
+def test_the_less_is_drawn_anew_the_more_of_the_picture_stays(draw):
     redrawn = {
         denoise: apart(
-            run(changed(read("image_to_image"), "CascadeSampler", "denoise_c", denoise)), example("boat")
+            draw(changed(read("image_to_image"), "CascadeSampler", "denoise_c", denoise)),
+            example("boat"),
         )
         for denoise in (0.2, 1.0)
     }
     assert redrawn[0.2] < 0.8 * redrawn[1.0]
 
 
-def test_reconstruction_is_like_its_own_picture_and_not_like_another(run):
-    drawn = run(changed(read("reconstruct"), "SaveImage", "filename_prefix", "like"))
+def test_reconstruction_is_like_its_own_picture_and_not_like_another(draw):
+    drawn = draw(changed(read("reconstruct"), "SaveImage", "filename_prefix", "like"))
     assert apart(drawn, example("house")) < 0.4 * apart(drawn, example("boat"))
 
 
-@pytest.fixture(scope="module")
-def likeness():
-    """How like the pictures that ship one is to the image encoder that ships, from -1 to 1 each."""
-    encoder = load_part(ROOT / "weights" / "image_encoder.safetensors", Part.IMAGE_ENCODER).float()
-
-    def embedding(picture):
-        return encode(encoder, torch.from_numpy(picture).movedim(-1, 0)[None])
-
-    return lambda drawn: {
-        name: torch.cosine_similarity(embedding(drawn), embedding(example(name))).item()
-        for name in ("boat", "house", "cat")
-    }
-
-
-def test_variations_are_of_their_picture_and_of_no_other(run, likeness):
-    like = likeness(run(changed(read("variations"), "CascadeEmptyLatents", "batch_size", 1)))
+def test_variations_are_of_their_picture_and_of_no_other(draw, likeness):
+    like = likeness(draw(changed(read("variations"), "CascadeEmptyLatents", "batch_size", 1)))
     assert like["boat"] > 0.2 + max(like["house"], like["cat"])
 
 
-def test_inpainting_keeps_every_pixel_outside_of_its_mask(run):
+def test_inpainting_keeps_every_pixel_outside_of_its_mask(draw):
     workflow = read("inpaint")
     _, width, height = find_node(workflow, title="Size of the hole")["widgets_values"]
     left, top, _ = find_node(workflow, title="Place of the hole")["widgets_values"]
     (feather,) = find_node(workflow, type="CascadeMaskLatents")["widgets_values"]
     kept = np.ones((256, 256), dtype=bool)
     kept[top - feather : top + height + feather, left - feather : left + width + feather] = False
-    change = np.abs(run(changed(workflow, "SaveImage", "filename_prefix", "kept")) - example("house"))
+    change = np.abs(draw(changed(workflow, "SaveImage", "filename_prefix", "kept")) - example("house"))
     assert 0.4 < kept.mean() < 0.8
     assert change[kept].max() < ROUNDING
     assert change[top : top + height, left : left + width].mean() > 0.02
 
 
-def test_outpainting_keeps_the_picture_and_draws_beside_it(run):
+def test_outpainting_keeps_the_picture_and_draws_beside_it(draw):
     fit = plan((256, 256), (320, 192), "pad", multiple=64)
     picture = torch.from_numpy(example("boat")).movedim(-1, 0)[None]
     canvas = apply(fit, picture)[0].movedim(0, -1).numpy()
-    change = np.abs(run(changed(read("outpaint"), "SaveImage", "filename_prefix", "kept")) - canvas)
+    change = np.abs(draw(changed(read("outpaint"), "SaveImage", "filename_prefix", "kept")) - canvas)
     assert change[:, 80:240].max() < ROUNDING  # without the feathered border
     assert change[:, :48].mean() > 0.01
     assert change[:, 272:].mean() > 0.01
