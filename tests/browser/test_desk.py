@@ -155,3 +155,21 @@ def test_words_on_nodes_can_be_read_in_both_themes(desk, theme):
         paper,
     )
     assert (bright > 128) == (theme == "light")
+
+
+OVERLAPS = """() => {
+    const nodes = app.rootGraph.nodes.map(node => {
+        const [x, y, width, height] = node.getBounding(new Float32Array(4));
+        return {name: `${node.id} ${node.title}`, x, y, width, height};
+    });
+    const cover = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width
+        && a.y < b.y + b.height && b.y < a.y + a.height;
+    return nodes.flatMap((a, i) => nodes.slice(i + 1).filter(b => cover(a, b)).map(b => [a.name, b.name]));
+}"""
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "workflows").glob("*.json"))])
+def test_no_node_of_a_workflow_covers_another(desk, name):
+    desk.load(name)
+    desk.page.wait_for_timeout(300)  # the next frame measures the nodes
+    assert desk.evaluate(OVERLAPS) == []

@@ -1,6 +1,7 @@
 """docs/tutorial.md, done by mouse and keyboard in the words of the page.
 
-With ``--pictures`` the screenshots become those of the page; without, they are compared with them.
+With ``--pictures`` the screenshots become those of the page; without, they are compared with them:
+``python3 dev.py test tests/browser/test_tutorial.py --pictures``.
 """
 
 import io
@@ -22,7 +23,7 @@ PLACES = {
     "Empty Latents (Cascade)": (380, 600),
     "Sample Stage C and B (Cascade)": (840, 60),
     "VAE Decode": (1220, 200),
-    "Save Image": (1220, 320),
+    "Save Image": (1220, 340),
 }
 """Where the nodes are put, on the canvas."""
 
@@ -40,7 +41,7 @@ def keep(editor, request):
         if request.config.getoption("--pictures"):
             path.parent.mkdir(exist_ok=True)
             shot.save(path, quality=QUALITY, optimize=True)
-        assert _apart(shot, path) < ALIKE, f"{path.name} shows something else: python3 dev.py pictures"
+        assert _apart(shot, path) < ALIKE, f"{path.name} shows something else: take it anew"
 
     return take
 
@@ -59,6 +60,7 @@ def test_tutorial_leads_from_an_empty_canvas_to_its_picture(editor, keep):
     taken = []
 
     def show(name):
+        editor.deselect()
         keep(name)
         taken.append(name)
 
