@@ -154,7 +154,8 @@ def _serve(options: argparse.Namespace, step: Steps) -> int:
     """Run ComfyUI with the pack until Ctrl-C."""
     check_port(options.port)
     tree = set_up(step)
-    with Comfy(tree, options.port, step) as comfy, contextlib.suppress(KeyboardInterrupt):
+    previews = ("--preview-method", "auto")
+    with Comfy(tree, options.port, step, previews) as comfy, contextlib.suppress(KeyboardInterrupt):
         step(f"ComfyUI is at {comfy.url} with models in {BASE / 'models'}; Ctrl-C stops it")
         with comfy.log.open(encoding="utf-8", errors="replace") as log:
             while comfy.listens():

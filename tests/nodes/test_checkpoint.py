@@ -190,9 +190,9 @@ def test_pipeline_of_parts_that_do_not_fit_names_both(pack, placed, part, messag
 
 
 def test_parts_trained_at_other_compressions_do_not_fit(comfy_nodes):
+    from comfyui_cascade.checkpoints.fit import Piece, check_fit
     from comfyui_cascade.checkpoints.identify import Part
     from comfyui_cascade.checkpoints.recorded import Recorded
-    from comfyui_cascade.checkpoints.fit import Piece, check_fit
 
     stage_c = Piece("c", tiny_cascade.C, Recorded(), False)
     for part, config in ((Part.SEMANTIC_ENCODER, tiny_cascade.SEMANTIC), (Part.STAGE_B, tiny_cascade.B)):
@@ -206,9 +206,9 @@ def test_parts_trained_at_other_compressions_do_not_fit(comfy_nodes):
 
 
 def test_small_stage_a_is_not_taken_for_a_released_one(comfy_nodes):
+    from comfyui_cascade.checkpoints.fit import Piece, check_fit
     from comfyui_cascade.checkpoints.identify import Part
     from comfyui_cascade.checkpoints.recorded import Recorded
-    from comfyui_cascade.checkpoints.fit import Piece, check_fit
 
     def pair(small_a, small_b):
         small = Recorded(part="x", compression=21.33)
