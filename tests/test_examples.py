@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def modules_with_examples():
     files = [*ROOT.glob("[a-z]*/**/*.py"), ROOT / "__init__.py"]
     files = [
-        file for file in files if file.relative_to(ROOT).parts[0] not in ("tests", "benchmarks", "build")
+        file
+        for file in files
+        if file.relative_to(ROOT).parts[0] not in ("tests", "benchmarks", "build", "development")
     ]
     for file in sorted(f for f in files if ">>> " in f.read_text(encoding="utf-8")):
         place = file.relative_to(ROOT).with_suffix("")

@@ -386,6 +386,7 @@ LOADS = {
     "CascadeLoadTextEncoder": ("text_encoder",),
     "CascadeLoadImageEncoder": ("image_encoder",),
     "CascadeLoadSemanticEncoder": ("semantic_encoder", "previewer"),
+    "CascadeLoadPipeline": ("stage_a", "stage_b", "stage_c", "text_encoder", "semantic_encoder", "previewer"),
 }
 
 
