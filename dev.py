@@ -52,16 +52,8 @@ from development.workflow import find_node, set_widget
 
 WORKFLOW = ROOT / "workflows" / "text_to_image.json"
 FOR_ONE_RUN = ("--disable-api-nodes", "--database-url", "sqlite:///:memory:")
-BENCHES = (
-    "control",
-    "growth",
-    "load",
-    "memory",
-    "price",
-    "speed",
-    "steps",
-    "style",
-)  # modules in benchmarks/
+# Modules in benchmarks/
+BENCHES = ("control", "growth", "load", "memory", "price", "speed", "steps", "style")
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:

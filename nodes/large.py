@@ -145,9 +145,9 @@ class CascadeDownsampleKeys(io.ComfyNode):
             category=CATEGORY,
             search_aliases=["token merging", "tome", "token downsampling", "faster", "4k", "speed"],
             description=(
-                "In large pictures most work is cells that attend to cells. This lets every cell attend to "
-                "averages of squares of cells instead. Faster from 2048 pixels on, and an approximation: "
-                "the picture changes."
+                "Lets every cell attend to averages of squares of cells. The 3.6B Stage C then takes a fifth "
+                "fewer operations at 2048 pixels, and nearly half at 4096. An approximation: the picture "
+                "changes."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="Stage C or Stage B, from its loader."),

@@ -47,6 +47,31 @@ def test_nodes_say_which_stage_they_take(pack, tiny, node, wrong):
         pack[node](**inputs[node])
 
 
+def test_fewer_keys_are_means_of_squares_of_cells(pack, tiny, prompts, ksample):
+    start, cells = torch.zeros(1, 16, 6, 8), []
+
+    def drawn(model):
+        return ksample(model, prompts.positive, prompts.negative, start, sampler_name="euler", steps=1)
+
+    def mean(q, k, v, options):
+        """The same by hand, of every second row and column."""
+        cells.append(k.shape[1])
+        height, width = options["activations_shape"][-2:]
+        grid = k.unflatten(1, (height, width))
+        fewer = (grid[:, ::2, ::2] + grid[:, 1::2, ::2] + grid[:, ::2, 1::2] + grid[:, 1::2, 1::2]) / 4
+        return q, fewer.flatten(1, 2), fewer.flatten(1, 2)
+
+    def downsampled(most):
+        return drawn(pack["CascadeDownsampleKeys"](model=tiny.stage_c, max_cells=most)[0])
+
+    by_hand = tiny.stage_c.clone()
+    by_hand.set_model_attn1_patch(mean)
+    assert difference(downsampled(12), drawn(by_hand)) < EXACT
+    assert set(cells) == {48}
+    assert torch.equal(downsampled(48), drawn(tiny.stage_c))
+    assert difference(downsampled(12), drawn(tiny.stage_c)) > 1e-3
+
+
 def test_a_guide_leads_the_large_forms(pack, tiny, prompts, ksample):
     guide, start = unit(1, 16, 6, 6), torch.zeros(1, 16, 12, 12)
 
