@@ -90,19 +90,25 @@ def _pictures_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _pictures(options: argparse.Namespace, step: Steps) -> int:
-    """Draw the pictures of README.md, the workflows' thumbnails and the help pages' pictures anew."""
+    """Draw every picture anew: of README.md, workflows, help pages, the tutorial, method.md, the registry."""
     from development import help as help_pages
     from development import pictures
 
     tree = set_up(step)
+    chromium.ensure(step)
     if options.help_pages is not None:
         help_pages.draw_all(tree, step, FOR_ONE_RUN, options.help_pages)
         return 0
     with Comfy(tree, free_port(), step, FOR_ONE_RUN) as comfy:
         pictures.draw_all(comfy, step)
     help_pages.draw_all(tree, step, FOR_ONE_RUN)
+    step("Draw the icon and the banner of the registry")
+    brand = [ROOT / "development" / "brand.py", ROOT / "docs" / "prompts", ROOT / "docs" / "registry"]
+    subprocess.run([venv_program("python"), *brand], check=True)
     step("Draw the figures of docs/method.md")
-    return _module("benchmarks.figures", str(ROOT / "docs" / "method"))
+    failed = _module("benchmarks.figures", str(ROOT / "docs" / "method"))
+    step("Take the screenshots of docs/tutorial.md")
+    return failed or _pytest("tests/browser/test_tutorial.py", "--pictures")
 
 
 def _locales(_: argparse.Namespace, step: Steps) -> int:
@@ -167,8 +173,12 @@ def _test(options: argparse.Namespace, step: Steps) -> int:
     set_up(step)
     chromium.ensure(step)
     step("Run the tests")
+    return _pytest(*options.rest)
+
+
+def _pytest(*arguments: str) -> int:
     # The script and not -m: the root must stay off sys.path, where our nodes/ would hide ComfyUI's nodes.py.
-    command = [venv_program("pytest"), *options.rest]
+    command = [venv_program("pytest"), *arguments]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONSAFEPATH": "1"}).returncode
 
 
