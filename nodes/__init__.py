@@ -32,48 +32,52 @@ from .sample import CascadeSampler
 from .sampling import CascadeGuider, CascadeNoise, CascadeSamplerSelect, CascadeScheduler
 from .save import CascadeSaveStage
 
-NODES: list[type[io.ComfyNode]] = [
-    CascadeLoadPipeline,
-    CascadeLoadStageA,
-    CascadeLoadStageB,
-    CascadeLoadStageC,
-    CascadeLoadTextEncoder,
-    CascadeLoadImageEncoder,
-    CascadeLoadSemanticEncoder,
-    CascadeLoadImageAdapter,
-    CascadeLoadCheckpoint,
-    CascadeLoadControlNet,
-    CascadeLoadLora,
-    CascadeCreateHookLora,
-    CascadeSaveStage,
-    CascadeIdentify,
-    CascadeExamplePicture,
-    CascadePickResolution,
-    CascadeEmptyLatents,
-    CascadeEncodeImage,
-    CascadePreviewLatent,
-    CascadeFitImage,
-    CascadeMaskLatents,
-    CascadeImagePrompt,
-    CascadeApplyImageAdapter,
-    CascadeDecoderConditioning,
-    CascadeApplyControlNet,
-    CascadeHintCanny,
-    CascadeHintInpaint,
-    CascadeHintSuperResolution,
-    CascadeDetectFaces,
-    CascadeHintIdentity,
-    CascadeTileDecoder,
-    CascadeGuideLargeForms,
-    CascadeReuseBlocks,
-    CascadeDownsampleKeys,
-    CascadeSampler,
-    CascadeScheduler,
-    CascadeSamplerSelect,
-    CascadeGuider,
-    CascadeNoise,
-    CascadeSamplingPreset,
-]
+NODE_CLASS_MAPPINGS: dict[str, type[io.ComfyNode]] = {
+    node.__name__: node
+    for node in [
+        CascadeLoadPipeline,
+        CascadeLoadStageA,
+        CascadeLoadStageB,
+        CascadeLoadStageC,
+        CascadeLoadTextEncoder,
+        CascadeLoadImageEncoder,
+        CascadeLoadSemanticEncoder,
+        CascadeLoadImageAdapter,
+        CascadeLoadCheckpoint,
+        CascadeLoadControlNet,
+        CascadeLoadLora,
+        CascadeCreateHookLora,
+        CascadeSaveStage,
+        CascadeIdentify,
+        CascadeExamplePicture,
+        CascadePickResolution,
+        CascadeEmptyLatents,
+        CascadeEncodeImage,
+        CascadePreviewLatent,
+        CascadeFitImage,
+        CascadeMaskLatents,
+        CascadeImagePrompt,
+        CascadeApplyImageAdapter,
+        CascadeDecoderConditioning,
+        CascadeApplyControlNet,
+        CascadeHintCanny,
+        CascadeHintInpaint,
+        CascadeHintSuperResolution,
+        CascadeDetectFaces,
+        CascadeHintIdentity,
+        CascadeTileDecoder,
+        CascadeGuideLargeForms,
+        CascadeReuseBlocks,
+        CascadeDownsampleKeys,
+        CascadeSampler,
+        CascadeScheduler,
+        CascadeSamplerSelect,
+        CascadeGuider,
+        CascadeNoise,
+        CascadeSamplingPreset,
+    ]
+}
+"""The nodes by id. Tools that read a pack without running it look for this name and a list written out."""
 
 
 class CascadeExtension(ComfyExtension):
@@ -81,4 +85,4 @@ class CascadeExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack."""
-        return NODES
+        return [*NODE_CLASS_MAPPINGS.values()]

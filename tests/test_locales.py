@@ -74,9 +74,9 @@ def test_changes_tell_translators_what_is_new_changed_and_gone():
 
 
 def test_english_is_what_the_nodes_say(comfy_nodes):
-    from comfyui_cascade.nodes import NODES
+    from comfyui_cascade.nodes import NODE_CLASS_MAPPINGS
 
-    said = {node.define_schema().node_id: node.GET_NODE_INFO_V1() for node in NODES}
+    said = {node.define_schema().node_id: node.GET_NODE_INFO_V1() for node in NODE_CLASS_MAPPINGS.values()}
     lag = locales.changes(ENGLISH, locales.english(said))
     assert not lag, "python3 dev.py locales brings it up to date"
 

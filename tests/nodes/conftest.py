@@ -24,12 +24,12 @@ def tiny_files(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pack(comfy_nodes):
     """Every node of ours by id: ``pack["CascadeSampler"](stage_c=…)`` gives its outputs."""
-    from comfyui_cascade.nodes import NODES
+    from comfyui_cascade.nodes import NODE_CLASS_MAPPINGS
 
     def runner(node):
         return lambda **inputs: node.PREPARE_CLASS_CLONE(None).execute(**inputs)
 
-    return {node.define_schema().node_id: runner(node) for node in NODES}
+    return {node.define_schema().node_id: runner(node) for node in NODE_CLASS_MAPPINGS.values()}
 
 
 @pytest.fixture(scope="session")

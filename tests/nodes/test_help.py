@@ -26,9 +26,11 @@ SHORTEST_SIGN = 15
 
 @pytest.fixture(scope="module")
 def schemas(comfy_nodes):
-    from comfyui_cascade.nodes import NODES
+    from comfyui_cascade.nodes import NODE_CLASS_MAPPINGS
 
-    return {schema.node_id: schema for schema in (node.define_schema() for node in NODES)}
+    return {
+        schema.node_id: schema for schema in (node.define_schema() for node in NODE_CLASS_MAPPINGS.values())
+    }
 
 
 def test_every_node_has_a_page_and_every_page_a_node(schemas):

@@ -32,11 +32,11 @@ def test_loader_loads_a_file_of_its_folder(pack, folders, tiny_files, part):
 
 @pytest.mark.parametrize("part", LOADERS)
 def test_small_cascade_is_offered_first_where_it_ships(comfy_nodes, folders, tiny_files, part, monkeypatch):
-    from comfyui_cascade.nodes import NODES
+    from comfyui_cascade.nodes import NODE_CLASS_MAPPINGS
     from comfyui_cascade.nodes.host import files
 
     folders(part, tiny_files[part], "another.safetensors")
-    (node,) = (n for n in NODES if n.__name__ == LOADERS[part])
+    node = NODE_CLASS_MAPPINGS[LOADERS[part]]
     for there, expected in ((True, "small cascade"), (False, "another.safetensors")):
         path = tiny_files[part] if there else Path("nowhere")
         monkeypatch.setattr(files.embedded, "path", lambda _, path=path: path)
