@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import Conv2d, functional
+from torch.nn import Conv2d
 
 from ..checkpoints.adapters import controlnet_kind
 from ..checkpoints.identify import Part, expect
@@ -326,37 +326,6 @@ class ControlNet(nn.Module):
         for block, projection in zip(self.config.blocks, self.projections, strict=True):
             residuals[block] = projection(features)
         return residuals
-
-
-def block_widths(network: nn.Module) -> tuple[int, ...]:
-    """Width of each residual block of a Stage C, ours or the host's own, in the order in which they run."""
-    widths: list[int] = []
-    for side in ("down", "up"):
-        levels, repeats = (getattr(network, f"{side}_{what}") for what in ("blocks", "repeat_mappers"))
-        for blocks, mappers in zip(levels, repeats, strict=True):
-            level = [block.depthwise.out_channels for block in blocks if hasattr(block, "depthwise")]
-            widths += level * (len(mappers) + 1)
-    return tuple(widths)
-
-
-def fitted(hint: Tensor, backbone: Backbone, rows: int, columns: int) -> Tensor:
-    """A hint at the size from which a backbone makes so many cells, cut in the middle to their shape.
-
-    Args:
-        hint: ``b c h w`` of any size.
-        backbone: that will see it.
-        rows, columns: of Stage C's latents.
-
-    Source: ComfyUI ``comfy/utils.py``, ``common_upscale``, as its ControlNets use it. Latents keep their
-    values: each cell of them is one of the hint's.
-    """
-    height, width = rows * backbone.downscale, columns * backbone.downscale
-    given, wanted = hint.shape[-1] / hint.shape[-2], width / height
-    left = round(hint.shape[-1] * (1 - wanted / given) / 2) if given > wanted else 0
-    top = round(hint.shape[-2] * (1 - given / wanted) / 2) if given < wanted else 0
-    cut = hint[..., top : hint.shape[-2] - top, left : hint.shape[-1] - left]
-    mode = "bilinear" if isinstance(backbone, EfficientNetBackbone) else "nearest-exact"
-    return functional.interpolate(cut, (height, width), mode=mode)
 
 
 def recorded(config: ControlNetConfig) -> dict[str, Any]:

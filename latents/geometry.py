@@ -83,3 +83,16 @@ def compression_of(stage_b_cells: int, stage_c_cells: int) -> float:
 def far_from_trained(compression: float, trained: float) -> bool:
     """Whether a compression is so far from the trained one that pictures suffer."""
     return max(compression / trained, trained / compression) > COMPRESSION_TOLERANCE
+
+
+def compression_of_small(trained: float, downscale: int) -> float:
+    """Pixels to a Stage C cell at which super-resolution encodes the small picture.
+
+    Args:
+        trained: compression of the semantic encoder.
+        downscale: pixels to its cell, without any stretching.
+
+    Returns:
+        The second for released weights, as in Stability ``modules/controlnet.py``; the first for others.
+    """
+    return float(downscale) if trained == STAGE_C_COMPRESSION else trained

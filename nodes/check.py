@@ -6,11 +6,12 @@ Each function raises a ``ValueError`` of one sentence, or returns what it was gi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from ..adapters.steering import serves
 from ..latents.geometry import STAGE_B_COMPRESSION, compression_of, far_from_trained
 
 STAGE_C_CHANNELS, STAGE_AB_CHANNELS = 16, 4
@@ -250,37 +251,6 @@ def stage_model(channels: int, wanted: int, socket: str) -> None:
         )
 
 
-def controlnet_model(
-    name: str, c_proj: int, blocks: Sequence[int], widths: Sequence[int], model: str
-) -> None:
-    """A ControlNet for the model that is sampled.
-
-    Args:
-        name: of the ControlNet's file.
-        c_proj, blocks: see ``ControlNetConfig``.
-        widths: of the residual blocks of the Stage C; () for another model.
-        model: what the host calls it.
-    """
-    if not widths:
-        raise ValueError(
-            f"`{name}` is a ControlNet of Stage C, and the model that is sampled is another ({model}): use "
-            "its conditioning for Stage C only, and that of Stage B without it"
-        )
-    beyond = [block for block in blocks if block >= len(widths)]
-    if beyond:
-        raise ValueError(
-            f"`{name}` feeds residual block {beyond[0]}, and this Stage C has {len(widths)}: it was made for "
-            "a larger one, such as the released one of 64; load that Stage C, or give other blocks in Load "
-            "ControlNet (Cascade)"
-        )
-    wrong = [block for block in blocks if widths[block] != c_proj]
-    if wrong:
-        raise ValueError(
-            f"`{name}` was made for a Stage C of width {c_proj}, and residual block {wrong[0]} of this one "
-            f"has {widths[wrong[0]]}: load the Stage C that it belongs to (2048 is the released 3.6B)"
-        )
-
-
 HINTS = {
     "inpainting": "Hint Inpaint (Cascade)",
     "super-resolution": "Hint Super-Resolution (Cascade)",
@@ -291,7 +261,7 @@ HINTS = {
 
 def hint_channels(name: str, kind: str, wanted: int, given: int) -> None:
     """A hint for a ControlNet: of its number of channels; of a picture with more, the first ones serve."""
-    if given != wanted and not (wanted in (1, 3) and given in (1, 3, 4) and wanted <= given):
+    if not serves(given, wanted):
         raise ValueError(
             f"`{name}` ({kind}) follows a hint of {wanted} channels, and one of {given} was given: wire "
             f"{HINTS.get(kind, 'a picture')} here"

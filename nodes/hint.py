@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..adapters import hints
-from ..latents.geometry import STAGE_C_COMPRESSION, stage_c_size
+from ..latents.geometry import STAGE_C_COMPRESSION, compression_of_small, stage_c_size
 from . import check
 from .host import detect_faces, face_models, io, say
 from .latent import empty_stage_b, encode_cells
@@ -212,11 +212,9 @@ class CascadeHintSuperResolution(io.ComfyNode):
 
 
 def _small_compression(semantic_encoder: Any) -> float:
-    """Pixels per cell at which a small picture is encoded: as recorded, else one step of the encoder."""
     recorded = getattr(semantic_encoder, "cascade", None)
-    if recorded is None or recorded.compression == STAGE_C_COMPRESSION:
-        return float(semantic_encoder.spacial_compression_encode())
-    return recorded.compression
+    trained = recorded.compression if recorded else STAGE_C_COMPRESSION
+    return compression_of_small(trained, semantic_encoder.spacial_compression_encode())
 
 
 class CascadeDetectFaces(io.ComfyNode):

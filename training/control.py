@@ -18,12 +18,11 @@ from ..adapters.controlnet import (
     ControlNetConfig,
     DeepBackbone,
     EfficientNetBackbone,
-    block_widths,
-    fitted,
     load_controlnet,
     recorded,
 )
 from ..adapters.hints import as_colours, canny_hint, inpaint_hint, super_resolution_hint
+from ..adapters.steering import block_widths, fitted
 from ..checkpoints.identify import Part
 from ..samplers.sample import sample
 from ..samplers.schedule import STAGE_C_SHIFT

@@ -13,16 +13,14 @@ import comfy.utils
 import torch
 from comfy.controlnet import ControlBase, broadcast_image_to
 from comfy.model_base import StableCascade_C
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from ...adapters.controlnet import ControlNet, block_widths, fitted, load_controlnet
+from ...adapters.controlnet import ControlNet, load_controlnet
+from ...adapters.steering import Residuals, block_widths, check_steering, fitted, run_in
 from .. import check
 
 LIVE_ACTIVATIONS = 4
 """Tensors of the widest layer's size that are alive at once."""
-
-Residuals = list[Tensor | None]
 
 
 def open_controlnet(path: str | Path, blocks: Sequence[int] = ()) -> CascadeControl:
@@ -113,9 +111,14 @@ class CascadeControl(ControlBase):
         """
         super().pre_run(model, percent_to_timestep_function)
         config = self.network.config
-        stage_c = isinstance(model, StableCascade_C)
-        widths = block_widths(model.diffusion_model) if stage_c else ()
-        check.controlnet_model(self.name, config.c_proj, config.blocks, widths, type(model).__name__)
+        if not isinstance(model, StableCascade_C):
+            raise ValueError(
+                f"`{self.name}` is a ControlNet of Stage C, and the model that is sampled is another "
+                f"({type(model).__name__}): use its conditioning for Stage C only, and that of Stage B "
+                "without it"
+            )
+        widths = block_widths(model.diffusion_model)
+        check_steering(config, widths, f"`{self.name}`")
         check.hint_channels(self.name, config.kind, config.backbone.c_in, self.cond_hint_original.shape[1])
         self.count = len(widths)
         computes = model.get_dtype_inference()
@@ -158,33 +161,14 @@ class CascadeControl(ControlBase):
 
     def _residuals(self, size: tuple[int, int], device: torch.device) -> Residuals:
         """What to add before each residual block of the sampled Stage C, for latents ``h w``."""
-        hint = self._fitted(size).to(device, self.dtype)
+        backbone = self.network.config.backbone
+        hint = fitted(self.cond_hint_original.float(), backbone, *size).to(device, self.dtype)
         with torch.no_grad():
             residuals = run_in(self.network, hint)
         if self.mask is not None:
             residuals = [None if r is None else r * masked_cells(self.mask, r) for r in residuals]
         # As many as there are blocks, so that those of several ControlNets lie at the same places.
         return residuals + [None] * (self.count - len(residuals))
-
-    def _fitted(self, size: tuple[int, int]) -> Tensor:
-        """The hint in the network's channels, at the size of which the network makes cells of latents."""
-        hint, backbone = self.cond_hint_original.float(), self.network.config.backbone
-        if backbone.c_in == 1:
-            hint = hint[:, :3].mean(dim=1, keepdim=True)
-        return fitted(hint[:, : backbone.c_in], backbone, *size)
-
-
-def run_in(network: nn.Module, hint: Tensor) -> Residuals:
-    """A network on a hint, computed where and as precisely as the hint is.
-
-    Its own weights stay as they are: models of two precisions may use it in turn.
-    """
-    tensors = network.state_dict()
-    moved = {
-        name: value.to(hint.device, hint.dtype if value.is_floating_point() else value.dtype)
-        for name, value in tensors.items()
-    }
-    return functional_call(network, moved, (hint,))
 
 
 def masked_cells(mask: Tensor, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import tiny_controlnet
 import torch
+from comfyui_cascade.adapters.steering import run_in
 from random_weights import difference, randomise
 from safetensors.torch import save_file
 from tiny_cascade import unit
@@ -202,7 +203,7 @@ def test_network_follows_the_models_precision_and_stays_as_it_is(controls, tiny,
         assert torch.equal(value, before[key])
     # The reduced precision itself: near to the exact result, and not it.
     network = controls["canny"].network
-    exact, narrow = (host.control.run_in(network, hint[..., :1].movedim(-1, 1).to(d))[0] for d in (
+    exact, narrow = (run_in(network, hint[..., :1].movedim(-1, 1).to(d))[0] for d in (
         torch.float32, torch.bfloat16))  # fmt: skip
     assert narrow.dtype == torch.bfloat16
     assert 0 < difference(narrow, exact) < 0.1
