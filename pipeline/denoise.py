@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from ..samplers.target import Target, from_noise, reread
 from .settings import SAMPLERS, Sampling, Settings
 
 Told = Callable[[int, int, Tensor], None]
-"""Told the number of a step, how many there are, and the step's clean estimate."""
+"""Told the number of a step, how many there are, and the step's estimate of the latents."""
 
 Prompt = tuple[Tensor, ...]
 """What a network takes beside latents and time, each of one row or of one for each picture."""
@@ -35,10 +36,11 @@ Prompt = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Stage:
-    """A diffusion network and how it is called.
+    """A diffusion network with its prompts, and how it is called.
 
     Attributes:
         network: noisy latents of unit variance, times and a prompt -> prediction.
+        positive, negative: the prompts.
         target: what it predicts.
         shift: of its schedule.
         scale: by which latents are multiplied on the way in, and divided on the way out.
@@ -46,24 +48,30 @@ class Stage:
     """
 
     network: Callable[..., Tensor]
+    positive: Prompt
+    negative: Prompt
     target: Target
     shift: float
     scale: float
     device: torch.device
     dtype: torch.dtype
 
+    @cached_property
+    def table(self) -> Table:
+        """Its noise levels."""
+        return Table(self.shift)
+
 
 @torch.inference_mode()
 def draw(
-    stage: Stage, sampling: Sampling, settings: Settings, positive: Prompt, negative: Prompt, latents: Tensor,
-    mask: Tensor | None = None, told: Told | None = None,
+    stage: Stage, sampling: Sampling, settings: Settings, latents: Tensor, mask: Tensor | None = None,
+    told: Told | None = None,
 ) -> Tensor:  # fmt: skip
     """Latents drawn anew, wholly or in part.
 
     Args:
         stage: what draws.
         sampling, settings: how.
-        positive, negative: the prompts.
         latents: from which it starts, ``b c h w``; zeros for nothing.
         mask: what of them is drawn, ``b 1 h w`` in [0, 1]; None for all.
         told: called at each step.
@@ -71,25 +79,24 @@ def draw(
     Returns:
         ``b c h w``, fp32 on the CPU.
     """
-    table = Table(stage.shift)
-    sigmas = noise_levels(table, sampling).to(stage.device)
+    sigmas = noise_levels(stage.table, sampling).to(stage.device)
     if len(sigmas) == 0:
         return latents
     noise = first_noise(latents, settings).to(stage.device)
     start = latents.to(stage.device)
     if start.any():
         start = start * stage.scale
-    predict = _Guided(stage, table, Guidance(sampling.cfg, rho=settings.rescale), positive, negative)
+    predict = Guided(stage, Guidance(sampling.cfg, rho=settings.rescale))
     clean: Callable[[Tensor, Tensor], Tensor] = predict
     if mask is not None:
         clean = _Masked(predict, _over(mask, start), start, noise)
     first = sigmas[0]
-    noisy = noise * torch.sqrt(1.0 + first**2.0) if table.is_highest(first) else noise * first
+    noisy = noise * torch.sqrt(1.0 + first**2.0) if stage.table.is_highest(first) else noise * first
     ones = start.new_ones(len(start))
 
     def say(i: int, sigma: Tensor, x: Tensor, estimate: Tensor) -> None:
         if told:
-            told(i, len(sigmas) - 1, estimate)
+            told(i, len(sigmas) - 1, (estimate / stage.scale).cpu())
 
     drawn = SAMPLERS[sampling.sampler](
         lambda x, sigma: clean(x, sigma * ones), noisy + start, sigmas, _fresh(start, sampling, settings), say
@@ -134,20 +141,17 @@ def _sides(sigma: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Guided:
-    """Clean estimates of unscaled latents, guided by two prompts."""
+class Guided:
+    """Clean estimates of unscaled latents, guided by a stage's two prompts."""
 
     stage: Stage
-    table: Table
     guidance: Guidance
-    positive: Prompt
-    negative: Prompt
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Of latents ``b c h w`` at noise levels ``b``."""
         guidance = self.guidance
         if math.isclose(guidance.cfg, 1.0):
-            return self._clean(x, sigma, [self.positive])[0]
+            return self._clean(x, sigma, [self.stage.positive])[0]
         clean, without = self._both(x, sigma)
         if not guidance.rho:
             return without + (clean - without) * guidance.cfg
@@ -155,11 +159,11 @@ class _Guided:
 
     def _both(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """With the prompt and with the negative one; in one batch where their shapes allow it."""
-        pairs = zip(self.positive, self.negative, strict=True)
-        if all(one.shape[1:] == other.shape[1:] for one, other in pairs):
-            without, clean = self._clean(x, sigma, [self.negative, self.positive])
+        positive, negative = self.stage.positive, self.stage.negative
+        if all(one.shape[1:] == other.shape[1:] for one, other in zip(positive, negative, strict=True)):
+            without, clean = self._clean(x, sigma, [negative, positive])
             return clean, without
-        return self._clean(x, sigma, [self.positive])[0], self._clean(x, sigma, [self.negative])[0]
+        return self._clean(x, sigma, [positive])[0], self._clean(x, sigma, [negative])[0]
 
     def _clean(self, x: Tensor, sigma: Tensor, prompts: Sequence[Prompt]) -> Sequence[Tensor]:
         """For each of some prompts."""
@@ -168,7 +172,7 @@ class _Guided:
         x, sigma = torch.cat([x] * len(prompts)), torch.cat([sigma] * len(prompts))
         sides = _sides(sigma)
         noisy = (x / (sides**2 + 1.0) ** 0.5).to(stage.dtype)
-        prediction = stage.network(noisy, self.table.time(sigma).float(), *inputs).float()
+        prediction = stage.network(noisy, stage.table.time(sigma).float(), *inputs).float()
         clean = x - prediction * sides
         if stage.target is not from_noise:
             clean = reread(clean, x, sigma.view(-1, 1, 1, 1), stage.target)
@@ -186,13 +190,13 @@ def _rows(part: Tensor, rows: int) -> Tensor:
 class _Masked:
     """Clean estimates where a mask is 1, and the latents themselves where it is 0."""
 
-    predict: _Guided
+    predict: Guided
     mask: Tensor
     latents: Tensor
     noise: Tensor
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``_Guided``."""
+        """See ``Guided``."""
         kept = 1.0 - self.mask
         x = x * self.mask + (self.noise * _sides(sigma) + self.latents) * kept
         return self.predict(x, sigma) * self.mask + self.latents * kept

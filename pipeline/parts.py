@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import weights as embedded
+from ..adapters.image_prompt import ImageAdapter, check_adapter, load_image_adapter
 from ..adapters.lora import Lora, read_lora
 from ..adapters.lora import fit as fit_lora
 from ..adapters.lora_merge import merge
@@ -141,12 +142,28 @@ class Parts:
         """The precision of what a stage is given."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
+    def given(self, tensor: Tensor) -> Tensor:
+        """What a stage is given, where and as precisely as it computes."""
+        return tensor.to(self.device, self.computes)
+
     @property
     def stored(self) -> torch.dtype:
         """The precision of a stage's weights."""
         return torch.float16 if self.precision == "fp16" else self.computes
 
-    # LoRAs ---------------------------------------------------------------------------------------------
+    # Adapters ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def image_adapter(self) -> ImageAdapter:
+        """The image adapter, on the CPU and in fp32, where it is needed once a run.
+
+        Raises:
+            ValueError: see ``header``; or it was made for another Stage C.
+        """
+        header = self.header(Part.IMAGE_ADAPTER)
+        adapter = load_image_adapter(self.file(Part.IMAGE_ADAPTER))
+        check_adapter(adapter.config, self.config(Part.STAGE_C).trunk, header.file)
+        return adapter
 
     @cached_property
     def changes(self) -> list[tuple[Part, Lora, float]]:

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..conditioning.image import ImageEncoderConfig
+from ..latents.fit import apply, plan
+from ..latents.geometry import STAGE_B_MULTIPLE
+
+MULTIPLE = 64
+"""Pixels; pictures to start from are cut to multiples of it, which both stages like."""
 
 PARAMETERS = "cascade"
 """The text chunk of a PNG that says how it was drawn, as JSON."""
@@ -100,6 +106,30 @@ def numbered(path: str | Path, count: int) -> list[Path]:
     if count == 1:
         return [path]
     return [path.with_name(f"{path.stem}_{i}{path.suffix}") for i in range(count)]
+
+
+def fitted(
+    picture: Tensor, mask: Tensor | None, size: tuple[int, int] | None
+) -> tuple[Tensor, Tensor | None]:
+    """A picture and its mask, cut to a size that both stages can draw.
+
+    Args:
+        picture: ``1 3 h w``.
+        mask: ``1 h w``.
+        size: ``(w, h)``; None for the next multiples of ``MULTIPLE`` below the picture's.
+
+    Raises:
+        ValueError: the mask is of another size than the picture, or the picture is too small.
+    """
+    given = (picture.shape[-1], picture.shape[-2])
+    if mask is not None and mask.shape[-2:] != picture.shape[-2:]:
+        raise ValueError(
+            f"the picture is {given[0]}x{given[1]} pixels and the mask {mask.shape[-1]}x{mask.shape[-2]}: "
+            "make the mask on the picture"
+        )
+    multiple = STAGE_B_MULTIPLE if size else MULTIPLE
+    cut = partial(apply, plan(given, size or (0, 0), "crop", multiple=multiple))
+    return cut(picture), None if mask is None else cut(mask[:, None])[:, 0]
 
 
 def stretched(pictures: Tensor, width: int, height: int) -> Tensor:

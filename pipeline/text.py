@@ -30,14 +30,21 @@ class Text:
     """What both stages know of a prompt.
 
     Attributes:
-        hidden: a state for each token, ``1 n c``.
-        pooled: the prompt as a whole, ``1 c_pooled``.
+        hidden: a state for each token, ``1 n c``; a row for each picture where each has its own prompt.
+        pooled: the prompt as a whole, ``1 c_pooled``, or as many rows.
         unknown: words that the text encoder does not know; they were left out.
     """
 
     hidden: Tensor
     pooled: Tensor
     unknown: tuple[str, ...]
+
+
+def rows_of(texts: Sequence[Text]) -> Text:
+    """Prompts of one number of tokens as those of a batch of pictures, a row each."""
+    unknown = dict.fromkeys(word for text in texts for word in text.unknown)
+    hidden, pooled = (torch.cat([getattr(text, name) for text in texts]) for name in ("hidden", "pooled"))
+    return Text(hidden, pooled, tuple(unknown))
 
 
 def weighted(prompt: str, weight: float = 1.0) -> list[tuple[str, float]]:
