@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from comfyui_cascade.adapters.controlnet import ControlNet, fitted, load_controlnet
+from comfyui_cascade.adapters.controlnet import ControlNet, load_controlnet
 from comfyui_cascade.adapters.hints import canny_hint, inpaint_hint, super_resolution_hint
-from comfyui_cascade.benchmarks.drawing import Cascade, Sampling, in_parts
+from comfyui_cascade.benchmarks.drawing import Sampling, cascade_in, decode, draw_latents, in_parts
+from comfyui_cascade.pipeline import Cascade, Control
 from comfyui_cascade.training.control import holes
 from comfyui_cascade.training.draws import Draws
 from comfyui_cascade.training.loop import sheet
@@ -105,7 +106,7 @@ def hint_of(kind: str, true: Tensor, cascade: Cascade) -> tuple[Tensor, Measure]
         return inpaint_hint(true, masks), lambda drawn: {"kept, dB": kept_psnr(drawn, true, masks)}
     if kind == "super-resolution":
         small = functional.interpolate(true, scale_factor=0.5, mode="nearest")
-        hint = super_resolution_hint(cascade.semantic(small))
+        hint = super_resolution_hint(cascade.encode(small))
         return hint, lambda drawn: {
             "small again, dB": fidelity(drawn, small), "true, dB": kept_psnr(drawn, true, whole)
         }  # fmt: skip
@@ -127,20 +128,18 @@ def measure(
     drawings = [torch.from_numpy(draw(scene, sampling.size).picture.copy()) for scene in scenes]
     true = to_images(torch.stack(drawings))
     hint, figures = hint_of(controlnet.config.kind, true, cascade)
-    latents = cascade.semantic(true)
+    latents = cascade.encode(true)
 
     def steered(part: slice, on: bool) -> Tensor:
         seeded = replace(sampling, seed=sampling.seed + 1000 * part.start)
-        with torch.inference_mode():
-            sized = fitted(hint[part], controlnet.config.backbone, *latents.shape[-2:])
-            control = controlnet(sized) if on else ()
-        drawn = cascade.draw_latents(prompts[part], cfg, seeded, control=control)
-        return cascade.decode(drawn, prompts[part], seeded)
+        controls = [Control(controlnet, hint[part])] if on else []
+        drawn = draw_latents(cascade, prompts[part], cfg, seeded, controls=controls)
+        return decode(cascade, drawn, prompts[part], seeded)
 
     rows = {
         "with it": lambda part: steered(part, True),
         "without it": lambda part: steered(part, False),
-        "true latents": lambda part: cascade.decode(latents[part], prompts[part], sampling),
+        "true latents": lambda part: decode(cascade, latents[part], prompts[part], sampling),
     }
     table, pictures = {}, [true]
     for name, make in rows.items():
@@ -163,7 +162,7 @@ def main() -> int:
     try:
         controlnet = load_controlnet(options.controlnet).float()
         table, pictures = measure(
-            Cascade(options.folder), controlnet, options.count, options.cfg, Sampling(),
+            cascade_in(options.folder), controlnet, options.count, options.cfg, Sampling(),
             lambda line: print(line, file=sys.stderr),
         )  # fmt: skip
     except ValueError as error:

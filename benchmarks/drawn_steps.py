@@ -7,28 +7,19 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from comfyui_cascade.adapters.lora import fit, read_lora
-from comfyui_cascade.adapters.lora_merge import merge
 from comfyui_cascade.benchmarks.analytic import nothing, relative
-from comfyui_cascade.benchmarks.drawing import AT_ONCE, Cascade
+from comfyui_cascade.benchmarks.drawing import AT_ONCE, cascade_in, texts
 from comfyui_cascade.benchmarks.judge import read
 from comfyui_cascade.benchmarks.small_cascade import latent_judge_for
 from comfyui_cascade.benchmarks.verdicts import tally, verdict
 from comfyui_cascade.checkpoints.identify import Part
-from comfyui_cascade.checkpoints.layout import shapes
 from comfyui_cascade.latents.geometry import stage_b_size, stage_c_size
-from comfyui_cascade.samplers.guidance import guide
-from comfyui_cascade.samplers.sample import Network
-from comfyui_cascade.samplers.schedule import (
-    STAGE_B_SHIFT,
-    STAGE_C_SHIFT,
-    alpha_sigma,
-    logsnr_of_sigma,
-    time_of_logsnr,
-)
+from comfyui_cascade.pipeline import stages
+from comfyui_cascade.pipeline.denoise import Guided, Stage
+from comfyui_cascade.samplers.guidance import Guidance
+from comfyui_cascade.samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
 from comfyui_cascade.samplers.solvers import RANDOM, SOLVERS, Denoise, Solver
 from comfyui_cascade.samplers.spacing import cosine
-from comfyui_cascade.samplers.target import Target
 from comfyui_cascade.training.picturebook import draw, fresh_scenes, prompt_of
 from torch import Tensor
 
@@ -36,16 +27,10 @@ SIZE = (256, 256)
 Say = Callable[[str], None]
 
 
-def estimate(network: Network, target: Target) -> Denoise:
-    """The clean estimate of a network, on unscaled latents."""
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        logsnr = logsnr_of_sigma(sigma)
-        alpha, sigma_vp = alpha_sigma(logsnr)
-        noisy = alpha * x
-        return target(network(noisy, time_of_logsnr(logsnr).expand(len(x))), noisy, alpha, sigma_vp)[0]
-
-    return denoise
+def estimate(stage: Stage, cfg: float = 1.0) -> Denoise:
+    """The guided clean estimate of a stage, at one noise level for all pictures."""
+    guided = Guided(stage, Guidance(cfg))
+    return lambda x, sigma: guided(x, sigma.expand(len(x)))
 
 
 class Drawn:
@@ -87,17 +72,18 @@ class DrawnC:
         self, weights: Path, judges: Path, count: int, cfg: float, exact_steps: int, say: Say,
         lora: Path | None = None,
     ):  # fmt: skip
-        cascade = Cascade(weights)
-        if lora is not None:
-            merge(cascade.c, fit(read_lora(lora), shapes(cascade.c.state_dict()), None, "Stage C"))
+        cascade = cascade_in(weights, [] if lora is None else [(lora, 1.0)])
         self.scenes = fresh_scenes(count)
         self.judge = latent_judge_for(cascade, judges / "latent_judge.safetensors", say)
         prompts = [prompt_of(scene) for scene in self.scenes]
-        width, height = stage_c_size(*SIZE, cascade.compression)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(count, cascade.c.config.channels, height, width, generator=generator)
-        starts = range(0, count, AT_ONCE)
-        parts = [_stage_c(cascade, prompts[start : start + AT_ONCE], cfg) for start in starts]
+        width, height = stage_c_size(*SIZE, cascade.parts.compression)
+        parts = []
+        for start in range(0, count, AT_ONCE):
+            told = texts(cascade, prompts[start : start + AT_ONCE])
+            stage = stages.stage_c(cascade.parts, told, cascade.text(""), (height, width))
+            parts.append(estimate(stage, cfg))
+        channels = cascade.parts.config(Part.STAGE_C).channels
+        noise = torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(0))
         self.drawn = Drawn(parts, noise, STAGE_C_SHIFT, exact_steps, say)
 
     def figures(self, name: str, solver: Solver, sigmas: Tensor) -> dict[str, float]:
@@ -115,16 +101,18 @@ class DrawnB:
     """Stage B's latents of true pictures' Stage C latents."""
 
     def __init__(self, weights: Path, count: int, exact_steps: int, say: Say):
-        cascade, scenes = Cascade(weights), fresh_scenes(count)
+        cascade, scenes = cascade_in(weights), fresh_scenes(count)
         pictures = torch.stack([torch.tensor(draw(scene, SIZE).picture) for scene in scenes])
         pictures = pictures.movedim(-1, 1).float() / 255
         width, height = stage_b_size(*SIZE)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(count, cascade.b.config.channels, height, width, generator=generator)
         parts = []
         for start in range(0, count, AT_ONCE):
-            prompts = [prompt_of(scene) for scene in scenes[start : start + AT_ONCE]]
-            parts.append(_stage_b(cascade, cascade.semantic(pictures[start : start + AT_ONCE]), prompts))
+            told = texts(cascade, [prompt_of(scene) for scene in scenes[start : start + AT_ONCE]])
+            semantic = cascade.encode(pictures[start : start + AT_ONCE])
+            stage = stages.stage_b(cascade.parts, semantic, told, cascade.text(""), (height, width))
+            parts.append(estimate(stage))
+        channels = cascade.parts.config(Part.STAGE_B).channels
+        noise = torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(0))
         self.drawn = Drawn(parts, noise, STAGE_B_SHIFT, exact_steps, say)
 
     def figures(self, name: str, solver: Solver, sigmas: Tensor) -> dict[str, float]:
@@ -132,26 +120,3 @@ class DrawnB:
         if name in RANDOM:
             return {}
         return {"error": relative(self.drawn.draw(solver, sigmas), self.drawn.exact)}
-
-
-@torch.inference_mode()
-def _stage_c(cascade: Cascade, prompts: list[str], cfg: float) -> Denoise:
-    """Guided clean estimates of prompts."""
-    network, image = cascade.c, torch.zeros(len(prompts), 1, cascade.c.config.c_image)
-    both = [network.tokens(*cascade.text(texts), image) for texts in (prompts, [""] * len(prompts))]
-    conditional, unconditional = (
-        estimate(lambda x, t, tokens=tokens: network(x, t, tokens), cascade.target(Part.STAGE_C))
-        for tokens in both
-    )
-    if cfg == 1:
-        return conditional
-    return lambda x, sigma: guide(conditional(x, sigma), unconditional(x, sigma), cfg)
-
-
-@torch.inference_mode()
-def _stage_b(cascade: Cascade, semantic: Tensor, prompts: list[str]) -> Denoise:
-    """Clean estimates from Stage C latents."""
-    network, (width, height) = cascade.b, stage_b_size(*SIZE)
-    tokens = network.tokens(cascade.text(prompts)[1])
-    cells = network.semantic_map(semantic, height, width)
-    return estimate(lambda x, t: network(x, t, tokens, cells), cascade.target(Part.STAGE_B))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from comfyui_cascade.benchmarks.drawing import Cascade, Sampling, in_parts
+from comfyui_cascade.benchmarks.drawing import Sampling, decode, draw_latents, in_parts, unknown_words
 from comfyui_cascade.benchmarks.judge import Judge, feature_distance, read, seen_of
 from comfyui_cascade.benchmarks.verdicts import Tally, tally, verdict
+from comfyui_cascade.pipeline import Cascade
 from comfyui_cascade.training.picturebook import Scene, draw, fresh_scenes, held_out_scenes, prompt_of
 from torch import Tensor
 
@@ -91,9 +92,8 @@ class Evaluation:
 
     def unknown_words(self) -> list[str]:
         """Words of the prompts that the cascade cannot read."""
-        return self.cascade.unknown_words(
-            [prompt_of(scene) for scenes in self.scenes.values() for scene in scenes]
-        )
+        prompts = [prompt_of(scene) for scenes in self.scenes.values() for scene in scenes]
+        return unknown_words(self.cascade, prompts)
 
     def true_pictures(self, scenes: Sequence[Scene]) -> Tensor:
         """What the world itself draws, ``b 3 h w`` in [0, 1]."""
@@ -108,13 +108,17 @@ class Evaluation:
     @cached_property
     def round_trip(self) -> Tensor:
         """They through Stage A."""
-        return self._in_parts("Stage A", lambda part: self.cascade.round_trip(self.true[part]), self.count)
+
+        def there_and_back(part: slice) -> Tensor:
+            return self.cascade.decode(self.cascade.encode_details(self.true[part])).clamp(0, 1)
+
+        return self._in_parts("Stage A", there_and_back, self.count)
 
     @cached_property
     def true_latents(self) -> Tensor:
         """Their Stage C latents."""
         return self._in_parts(
-            "semantic encoder", lambda part: self.cascade.semantic(self.true[part]), self.count
+            "semantic encoder", lambda part: self.cascade.encode(self.true[part]), self.count
         )
 
     @cached_property
@@ -128,7 +132,7 @@ class Evaluation:
             prompts = [prompt_of(scene) for scene in self.scenes[which]]
             self._latents[which, cfg] = self._in_parts(
                 f"Stage C, {which}, cfg {cfg:g}",
-                lambda part: self.cascade.draw_latents(prompts[part], cfg, self._seeded(part)),
+                lambda part: draw_latents(self.cascade, prompts[part], cfg, self._seeded(part)),
                 self.count,
             )
         return self._latents[which, cfg]
@@ -142,9 +146,13 @@ class Evaluation:
         prompts = [prompt_of(scene) for scene in scenes]
         return self._in_parts(
             name,
-            lambda part: self.cascade.decode(latents[part], prompts[part], self._seeded(part)),
+            lambda part: decode(self.cascade, latents[part], prompts[part], self._seeded(part)),
             len(scenes),
         )
+
+    def _from_prompts(self, prompts: Sequence[str], sampling: Sampling) -> Tensor:
+        latents = draw_latents(self.cascade, prompts, self.cfg, sampling)
+        return decode(self.cascade, latents, prompts, sampling)
 
     def _seeded(self, part: slice) -> Sampling:
         return replace(self.sampling, seed=self.sampling.seed + 1000 * part.start)
@@ -217,13 +225,7 @@ class Evaluation:
         repeated = [scene for scene in scenes for _ in range(VARIED_SEEDS)]
         prompts = [prompt_of(scene) for scene in repeated]
         drawn = self._in_parts(
-            "diversity",
-            lambda part: self.cascade.decode(
-                self.cascade.draw_latents(prompts[part], self.cfg, self._seeded(part)),
-                prompts[part],
-                self._seeded(part),
-            ),
-            len(repeated),
+            "diversity", lambda part: self._from_prompts(prompts[part], self._seeded(part)), len(repeated)
         )
         reseeded = [replace(scene, seed=scene.seed + i) for i, scene in enumerate(repeated)]
         same = [(i, j) for i in range(len(repeated)) for j in range(i) if repeated[i] == repeated[j]]
@@ -244,7 +246,5 @@ class Evaluation:
         for i, prompt in enumerate(prompts):
             if i == 1:
                 start = time.perf_counter()
-            self.cascade.decode(
-                self.cascade.draw_latents([prompt], self.cfg, self.sampling), [prompt], self.sampling
-            )
+            self._from_prompts([prompt], self.sampling)
         return (time.perf_counter() - start) / TIMED

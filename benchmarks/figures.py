@@ -8,8 +8,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 import torch
-from comfyui_cascade.benchmarks.drawing import Cascade, Sampling
+from comfyui_cascade.benchmarks.drawing import Sampling, cascade_in, decode, draw_latents
 from comfyui_cascade.checkpoints.identify import Part
+from comfyui_cascade.pipeline import Cascade
 from comfyui_cascade.samplers.schedule import logsnr_of_time
 from comfyui_cascade.stage_a.model import STAGE_B_SCALE
 from comfyui_cascade.weights import path as weights_path
@@ -67,21 +68,21 @@ def draw_run(cascade: Cascade, folder: Path) -> None:
     sampling = Sampling(seed=SEED)
     estimates_c: list[Tensor] = []
     estimates_b: list[Tensor] = []
-    semantic = cascade.draw_latents([PROMPT], CFG, sampling, lambda i, clean: estimates_c.append(clean))
-    picture = cascade.decode(semantic, [PROMPT], sampling, lambda i, clean: estimates_b.append(clean))
-    colours = [cascade.recorded(part).latent_rgb for part in (Part.STAGE_C, Part.STAGE_B)]
-    latents = (semantic, estimates_b[-1])
+    semantic = draw_latents(cascade, [PROMPT], CFG, sampling, lambda *told: estimates_c.append(told[-1]))
+    picture = decode(cascade, semantic, [PROMPT], sampling, lambda *told: estimates_b.append(told[-1]))
+    colours = [cascade.parts.recorded(part).latent_rgb for part in (Part.STAGE_C, Part.STAGE_B)]
+    latents = (semantic, estimates_b[-1] / STAGE_B_SCALE)
     cells = [previewed(z, c.factors, c.bias) / 2 + 0.5 for z, c in zip(latents, colours, strict=True)]
     stages = [
         (f"Stage C: 16 x {semantic.shape[-2]} x {semantic.shape[-1]}", cells[0]),
-        ("its preview", cascade.previewer(semantic)),
+        ("its preview", cascade.preview(semantic)),
         (f"Stage B: 4 x {cells[1].shape[-2]} x {cells[1].shape[-1]}", cells[1]),
         (f"Stage A: 3 x {picture.shape[-2]} x {picture.shape[-1]}", picture),
     ]
     sheet([stages]).save(folder / "stages.png")
     steps = [
-        [(f"Stage C, step {n}", cascade.previewer(estimates_c[n - 1])) for n in SHOWN_C],
-        [(f"Stage B, step {n}", cascade.a.decode(estimates_b[n - 1] * STAGE_B_SCALE)) for n in SHOWN_B],
+        [(f"Stage C, step {n}", cascade.preview(estimates_c[n - 1])) for n in SHOWN_C],
+        [(f"Stage B, step {n}", cascade.decode(estimates_b[n - 1])) for n in SHOWN_B],
     ]
     sheet(steps).save(folder / "steps.png")
 
@@ -94,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     draw_schedule(options.folder / "schedule.png")
-    draw_run(Cascade(options.weights), options.folder)
+    draw_run(cascade_in(options.weights), options.folder)
 
 
 if __name__ == "__main__":

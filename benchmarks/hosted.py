@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from comfyui_cascade.benchmarks.contestants import comfyui
-from comfyui_cascade.benchmarks.drawing import Cascade
+from comfyui_cascade.benchmarks.drawing import cascade_in, texts
 from comfyui_cascade.checkpoints.identify import Part
 from torch import Tensor
 
@@ -27,11 +27,11 @@ class Hosted:
         from comfyui_cascade.nodes import host
 
         self.host = host
-        self.cascade = Cascade(folder)
+        self.cascade = cascade_in(folder)
 
     def model(self, part: Part, weight_dtype: str = "default") -> Any:
         """A MODEL, as its loader gives it."""
-        return self.host.load_model(self.cascade.folder / f"{part.value}.safetensors", part, weight_dtype)
+        return self.host.load_model(self.cascade.parts.file(part), part, weight_dtype)
 
     def draw(
         self, model: Any, prompts: Sequence[str], start: Tensor, steps: int, sampler: str = "DDIM",
@@ -53,12 +53,12 @@ class Hosted:
             "denoise": 1.0,
         }  # fmt: skip
         with torch.inference_mode():
-            positive, negative = (self._conditioning(texts) for texts in (prompts, [""] * len(prompts)))
+            positive, negative = (self._conditioning(of) for of in (prompts, [""] * len(prompts)))
             positive[0][1].update(more)
             latents = {"samples": start}
             drawn = self.host.ksample(model, latents, positive, negative, settings, guidance)
         return drawn["samples"]
 
-    def _conditioning(self, texts: Sequence[str]) -> list:
-        text, pooled = self.cascade.text(texts)
-        return [[text, {"pooled_output": pooled}]]
+    def _conditioning(self, prompts: Sequence[str]) -> list:
+        known = texts(self.cascade, prompts)
+        return [[known.hidden, {"pooled_output": known.pooled}]]

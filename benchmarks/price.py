@@ -65,7 +65,7 @@ def haste(
         },
     }
     prompts = [prompt_of(scene) for scene in scenes]
-    width, height = stage_c_size(OWN, OWN, small.cascade.compression)
+    width, height = stage_c_size(OWN, OWN, small.cascade.parts.compression)
     rows, latents = {}, {}
     for name, (model, guidance) in ways.items():
 
@@ -88,7 +88,7 @@ def tiles(small: Hosted, scenes: Sequence[Scene], say: Say) -> dict[str, Row]:
     """Rows of Stage B in tiles of its own size, beside Stage B whole."""
     side, prompts = 2 * OWN, [prompt_of(scene) for scene in scenes]
     true = to_images(torch.stack([torch.tensor(draw(scene, (side, side)).picture) for scene in scenes]))
-    prior, model = small.cascade.semantic(true), small.model(Part.STAGE_B)
+    prior, model = small.cascade.encode(true), small.model(Part.STAGE_B)
     width, height = stage_b_size(side, side)
     tile = OWN // STAGE_B_COMPRESSION
 
@@ -97,13 +97,12 @@ def tiles(small: Hosted, scenes: Sequence[Scene], say: Say) -> dict[str, Row]:
         return small.draw(model, prompts, start, STEPS_B, prior=prior)
 
     def pictures(latents: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return small.cascade.a.decode(latents).clamp(0, 1)
+        return small.cascade.decode(latents).clamp(0, 1)
 
     whole = run(model)
     drawn = pictures(whole)
     rows = {"whole": {"error": 0.0, "PSNR": float("inf"), "seams": 1.0}}
-    config = small.cascade.b.config
+    config = small.cascade.parts.config(Part.STAGE_B)
     fold = config.patch_size * 2 ** (len(config.trunk.down) - 1)
     for overlap in OVERLAPS:
         latents = run(small.host.in_windows(model, tile, overlap // STAGE_B_COMPRESSION))
@@ -137,15 +136,14 @@ def large(
     prompts = [prompt_of(scene) for scene in scenes]
 
     def stage_c(model: object, side: int) -> Tensor:
-        width, height = stage_c_size(side, side, small.cascade.compression)
+        width, height = stage_c_size(side, side, small.cascade.parts.compression)
         return small.draw(model, prompts, torch.zeros(len(prompts), 16, height, width), STEPS_C, cfg=cfg)
 
     def picture(part: slice, latents: Tensor, side: int) -> Tensor:
         width, height = stage_b_size(side, side)
         start, own = torch.zeros(len(prompts[part]), 4, height, width), latents[part]
         made = small.draw(stage_b, prompts[part], start, 5, "UniPC", "beta", prior=own)
-        with torch.inference_mode():
-            return seen_of(small.cascade.a.decode(made).clamp(0, 1))
+        return seen_of(small.cascade.decode(made).clamp(0, 1))
 
     guide = stage_c(exact, OWN)
     cells = guide.shape[-1]

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from comfyui_cascade.benchmarks.drawing import SAMPLERS, Cascade, Sampling
+from comfyui_cascade.benchmarks.drawing import SAMPLERS, Sampling, cascade_in, decode, draw_latents
 from comfyui_cascade.benchmarks.evaluation import Diversity, Evaluation, Likeness
 from comfyui_cascade.benchmarks.judge import HERE, Judge, digest_of, load_judge
 from comfyui_cascade.benchmarks.verdicts import ATTRIBUTES, Tally
-from comfyui_cascade.samplers.spacing import SPACINGS
+from comfyui_cascade.checkpoints.identify import Part
+from comfyui_cascade.pipeline import Cascade
+from comfyui_cascade.pipeline.settings import SCHEDULERS
 from comfyui_cascade.weights import path as weights_path
 from PIL import Image, ImageDraw, ImageFont
 
@@ -63,7 +65,8 @@ def latent_judge_for(cascade: Cascade, path: Path, say: Say) -> Judge | None:
     except ValueError as error:
         say(f"Stage C is not judged alone: {error}")
         return None
-    mine, its = digest_of(cascade.semantic_encoder), metadata.get("cascade.semantic_encoder")
+    mine = digest_of(cascade.parts.network(Part.SEMANTIC_ENCODER))
+    its = metadata.get("cascade.semantic_encoder")
     if mine != its:
         say(
             f"Stage C is not judged alone: {path.name} was trained for the semantic encoder {its}, and this "
@@ -167,7 +170,7 @@ def grid(cascade: Cascade, cfg: float, sampling: Sampling, say: Say) -> Image.Im
     canvas, font = ImageDraw.Draw(page), ImageFont.load_default(13)
     for seed, prompt in enumerate(PROMPTS):
         one = replace(sampling, seed=seed)
-        drawn = cascade.decode(cascade.draw_latents([prompt], cfg, one), [prompt], one)[0]
+        drawn = decode(cascade, draw_latents(cascade, [prompt], cfg, one), [prompt], one)[0]
         x, y = seed % GRID_COLUMNS * width, seed // GRID_COLUMNS * (height + CAPTION)
         page.paste(Image.fromarray(drawn.movedim(0, -1).mul(255).round().byte().numpy()), (x, y))
         canvas.multiline_text(
@@ -208,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     for stage in "cb":
         of = f"of Stage {stage.upper()} (%(default)s)"
         parser.add_argument(f"--sampler-{stage}", choices=SAMPLERS, default="ddim", help=of)
-        parser.add_argument(f"--spacing-{stage}", choices=SPACINGS, default="cosine", help=of)
+        parser.add_argument(f"--spacing-{stage}", choices=SCHEDULERS, default="cosine", help=of)
     parser.add_argument("--size", type=_size, default=(256, 256), metavar="WxH", help="pixels (256x256)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--only", default="", metavar="WORDS", help="measure only rows whose name holds this")
@@ -231,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.spacing_c, options.spacing_b,
     )  # fmt: skip
     try:
-        cascade = Cascade(options.weights)
+        cascade = cascade_in(options.weights)
         if options.grid:
             grid(cascade, options.cfg, sampling, say).save(options.grid)
             print(*(f"{seed}: {prompt}" for seed, prompt in enumerate(PROMPTS)), sep="\n")

@@ -17,10 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from comfyui_cascade.adapters.lora import fit, read_lora
-from comfyui_cascade.adapters.lora_merge import merge
-from comfyui_cascade.benchmarks.drawing import Cascade, Sampling, in_parts
-from comfyui_cascade.checkpoints.layout import shapes
+from comfyui_cascade.benchmarks.drawing import Sampling, cascade_in, decode, draw_latents, in_parts
+from comfyui_cascade.checkpoints.identify import Part
+from comfyui_cascade.pipeline import Cascade
 from comfyui_cascade.training.loop import sheet
 from comfyui_cascade.training.picturebook import draw, fresh_scenes, prompt_of
 from comfyui_cascade.training.picturebook.styles import STYLES
@@ -102,18 +101,17 @@ def measure(
     }
     rows, pictures = [], []
     for strength in strengths:
-        cascade = Cascade(weights)
-        merge(cascade.c, fit(read_lora(lora), shapes(cascade.c.state_dict()), None, "Stage C"), strength)
+        cascade = cascade_in(weights, [(lora, strength)])
 
         def made(part: slice, cascade: Cascade = cascade) -> Tensor:
-            latents = cascade.draw_latents(prompts[part], cfg, sampling)
-            return cascade.decode(latents, prompts[part], sampling)
+            latents = draw_latents(cascade, prompts[part], cfg, sampling)
+            return decode(cascade, latents, prompts[part], sampling)
 
         images = in_parts(made, count, lambda done, strength=strength: say(f"strength {strength}: {done}"))
-        row = {"strength": strength}
+        row, encoder = {"strength": strength}, cascade.parts.network(Part.SEMANTIC_ENCODER)
         for name, reference in true.items():
             row[f"palette to {name}"] = palette_distance(images, reference)
-            row[f"gram to {name}"] = gram_distance(cascade.semantic_encoder, images, reference)
+            row[f"gram to {name}"] = gram_distance(encoder, images, reference)
         rows.append(row)
         pictures.append(images)
     return rows, torch.cat(pictures)

@@ -8,7 +8,7 @@ import tiny_cascade
 import tiny_controlnet
 import torch
 from comfyui_cascade.benchmarks.control import edge_agreement, fidelity, hint_of, kept_psnr, measure
-from comfyui_cascade.benchmarks.drawing import Cascade, Sampling
+from comfyui_cascade.benchmarks.drawing import Sampling, cascade_in
 from comfyui_cascade.training.picturebook import draw, fresh_scenes
 from comfyui_cascade.training.workspace import to_images
 
@@ -57,25 +57,29 @@ def test_fidelity_is_that_of_the_small_picture():
     assert fidelity(large, small) > 60 > 15 > fidelity(1 - large, small)
 
 
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_cascade.write(folder)
+    return cascade_in(folder)
+
+
 @pytest.mark.parametrize("kind", ["canny", "inpainting", "super-resolution"])
-def test_hints_have_the_channels_of_their_kind(kind, true, tmp_path):
-    cascade = Cascade(tmp_path)
-    tiny_cascade.write(tmp_path, ["semantic_encoder"])
+def test_hints_have_the_channels_of_their_kind(kind, true, cascade):
     hint, figures = hint_of(kind, true, cascade)
     assert hint.shape[1] == tiny_controlnet.CONFIGS[kind].backbone.c_in
     assert all(value > 0 for value in figures(true * 0.9).values())
 
 
-def test_nothing_is_measured_for_other_kinds(true, tmp_path):
+def test_nothing_is_measured_for_other_kinds(true, cascade):
     with pytest.raises(ValueError, match="of the kind identity"):
-        hint_of("identity", true, Cascade(tmp_path))
+        hint_of("identity", true, cascade)
 
 
-def test_whole_measurement_draws_with_and_without(tmp_path):
-    tiny_cascade.write(tmp_path)
+def test_whole_measurement_draws_with_and_without(cascade):
     controlnet = tiny_controlnet.network("canny")
     sampling = Sampling(steps_c=2, steps_b=2, size=(64, 64))
-    table, pictures = measure(Cascade(tmp_path), controlnet, 2, 2.0, sampling, lambda line: None)
+    table, pictures = measure(cascade, controlnet, 2, 2.0, sampling, lambda line: None)
     assert set(table) == {"with it", "without it", "true latents"}
     assert pictures.shape == (8, 3, 64, 64)
     assert not torch.equal(pictures[2:4], pictures[4:6])

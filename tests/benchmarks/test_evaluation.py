@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 from comfyui_cascade.benchmarks import small_cascade
-from comfyui_cascade.benchmarks.drawing import Cascade, Sampling
+from comfyui_cascade.benchmarks.drawing import Sampling, cascade_in, decode, draw_latents, unknown_words
 from comfyui_cascade.benchmarks.evaluation import Evaluation
 from comfyui_cascade.benchmarks.judge import Judge, JudgeConfig, digest_of
 from comfyui_cascade.benchmarks.verdicts import ATTRIBUTES
+from comfyui_cascade.checkpoints.identify import Part
 from comfyui_cascade.conditioning.text import Tokens
 from comfyui_cascade.training import picturebook
 from PIL import Image
@@ -38,7 +39,7 @@ def folder(tmp_path_factory):
     """A folder with a tiny cascade and its judges."""
     place = tmp_path_factory.mktemp("tiny")
     write_cascade(place)
-    judges_in(place, digest_of(Cascade(place).semantic_encoder))
+    judges_in(place, digest_of(cascade_in(place).parts.network(Part.SEMANTIC_ENCODER)))
     return place
 
 
@@ -101,13 +102,13 @@ def test_a_row_that_there_is_not_is_named_with_those_there_are(folder, capsys):
 
 def test_a_missing_part_ends_in_a_sentence(folder, tmp_path, capsys):
     assert small_cascade.main(["--weights", str(tmp_path), "--judges", str(folder), *QUICK]) == 1
-    assert "semantic_encoder.safetensors is not there; name a folder" in capsys.readouterr().err
+    assert f"there is no `{tmp_path / 'stage_a.safetensors'}`; give the path" in capsys.readouterr().err
 
 
 def test_latents_are_not_judged_by_the_judge_of_another_encoder(folder, tmp_path):
     judges_in(tmp_path, "another")
     said = []
-    cascade = Cascade(folder)
+    cascade = cascade_in(folder)
     judge = small_cascade.latent_judge_for(cascade, tmp_path / "latent_judge.safetensors", said.append)
     assert judge is None
     assert "was trained for the semantic encoder another" in said[0]
@@ -131,11 +132,11 @@ def test_the_grid_s_prompts_are_made_of_words_of_the_world():
 
 
 def test_pictures_depend_on_the_seed_and_on_nothing_else(folder):
-    cascade, prompts = Cascade(folder), ["a red cat", "a blue house"]
+    cascade, prompts = cascade_in(folder), ["a red cat", "a blue house"]
 
     def drawn(seed):
         sampling = Sampling(steps_c=2, steps_b=2, size=(64, 64), seed=seed)
-        return cascade.decode(cascade.draw_latents(prompts, 4.0, sampling), prompts, sampling)
+        return decode(cascade, draw_latents(cascade, prompts, 4.0, sampling), prompts, sampling)
 
     first = drawn(1)
     assert first.shape == (2, 3, 64, 64)
@@ -144,11 +145,11 @@ def test_pictures_depend_on_the_seed_and_on_nothing_else(folder):
 
 
 def test_words_that_the_cascade_lacks_are_listed(folder):
-    assert Cascade(folder).unknown_words(["a red cat", "a green zebra"]) == ["green", "zebra"]
+    assert unknown_words(cascade_in(folder), ["a red cat", "a green zebra"]) == ["green", "zebra"]
 
 
 def test_held_out_rows_are_of_held_out_scenes_and_the_others_are_not(folder):
-    evaluation = Evaluation(Cascade(folder), None, None, 8, 4.0, Sampling(), print)
+    evaluation = Evaluation(cascade_in(folder), None, None, 8, 4.0, Sampling(), print)
     held_out = {name: set(map(picturebook.is_held_out, s)) for name, s in evaluation.scenes.items()}
     assert held_out == {"seen": {False}, "pairs": {True}, "relations": {True}}
     assert all(scene.relation for scene in evaluation.scenes["relations"])
@@ -156,7 +157,7 @@ def test_held_out_rows_are_of_held_out_scenes_and_the_others_are_not(folder):
 
 def test_pictures_equal_to_the_true_ones_are_perfectly_alike(folder):
     judge = Judge(CONFIGS["judge"]).eval()
-    evaluation = Evaluation(Cascade(folder), judge, None, 2, 4.0, Sampling(), print)
+    evaluation = Evaluation(cascade_in(folder), judge, None, 2, 4.0, Sampling(), print)
     like = evaluation.likeness(evaluation.true + 0.1)
     assert like.psnr == pytest.approx(20, abs=0.01)
     assert evaluation.likeness(evaluation.true).ssim == pytest.approx(1, abs=1e-3)
