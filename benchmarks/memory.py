@@ -96,19 +96,11 @@ def rows(name: str, options: argparse.Namespace, against: list[str]) -> list[Row
     with tempfile.TemporaryDirectory() as folder:
         for way in ways(name, against):
             to = str(Path(folder) / f"{way}.safetensors")
-            command = [
-                sys.executable,
-                "-P",
-                "-m",
-                "comfyui_cascade.benchmarks.memory",
-                "--measure",
-                name,
-                way,
-                to,
-            ]
-            for key in ("size", "batch", "dtype", "device"):
-                command += [f"--{key}", str(getattr(options, key))]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            program = [sys.executable, "-P", "-m", "comfyui_cascade.benchmarks.memory"]
+            same = [f"--{key}={getattr(options, key)}" for key in ("size", "batch", "dtype", "device")]
+            done = subprocess.run(
+                [*program, "--measure", name, way, to, *same], stdout=subprocess.PIPE, text=True, check=False
+            )
             row: Row = {"stage": name, "pixels": options.size, "dtype": options.dtype, "way": way}
             if done.returncode:
                 found.append(row | {"failed": done.returncode, "agrees": way != "whole"})
