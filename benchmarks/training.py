@@ -27,9 +27,9 @@ from comfyui_cascade.training.cache import Store, cached, key_of
 from comfyui_cascade.training.draws import Draws
 from comfyui_cascade.training.examples import COLOUR_NAMES, NOTHING, Field
 from comfyui_cascade.training.loop import Run, train
-from comfyui_cascade.training.parts import Batch, Files, Task
 from comfyui_cascade.training.picturebook import KINDS, LARGEST_COUNT, SIZES, Drawing, Scene, any_scene, draw
 from comfyui_cascade.training.settings import from_table, read_settings
+from comfyui_cascade.training.task import Batch, Files, Task
 from comfyui_cascade.training.workspace import Workspace, drawing_files, encoder_input, to_images
 from safetensors import safe_open
 from safetensors.torch import save_file

@@ -12,7 +12,8 @@ from ..stage_c import StageC
 from .draws import Draws
 from .examples import regions
 from .objective import draw_noise, draw_times, question, squared_error
-from .parts import Batch, StageCTask, Task
+from .stage_c import StageCTask
+from .task import Batch, Task
 from .workspace import Workspace
 
 

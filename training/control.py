@@ -31,8 +31,8 @@ from ..stage_c import StageC
 from .beside import BesideStageCTask
 from .draws import Draws
 from .examples import Field
-from .parts import SHOWN, Batch, Files
 from .settings import from_table
+from .task import SHOWN, Batch, Files
 from .workspace import Workspace, encoder_input, shrink, to_images
 
 

@@ -23,8 +23,9 @@ from .draws import Draws
 from .examples import regions
 from .lora import LoraTask
 from .objective import draw_noise, draw_times, question, squared_error
-from .parts import Batch, Files, StageCTask, as_metadata, text_features
+from .stage_c import StageCTask
 from .start import network_of
+from .task import Batch, Files, as_metadata, text_features
 from .workspace import Workspace
 
 

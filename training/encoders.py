@@ -21,7 +21,6 @@ from ..conditioning.text import encode
 from ..stage_c.coder import Previewer, SemanticEncoder
 from .draws import Draws
 from .examples import COLOUR_NAMES, Field, label_maps, reading_losses
-from .parts import Batch, Files, Task, preview_losses, strides_of
 from .picturebook import (
     GROUNDS,
     KINDS,
@@ -36,7 +35,9 @@ from .picturebook import (
     captions,
     training_scene,
 )
+from .previewer import preview_losses
 from .settings import from_table
+from .task import Batch, Files, Task, as_metadata
 from .workspace import Workspace, encoder_input, shrink, to_images
 
 READING = 0.05
@@ -254,3 +255,9 @@ class ImageEncoderTask(Task):
         seen = {"image_mean": list(encoder.mean), "image_std": list(encoder.std)}
         metadata = self.recorded(head_dim=head_width(encoder), **seen)
         return {Part.IMAGE_ENCODER.value: (encoder, metadata)}
+
+
+def strides_of(encoder: nn.Module) -> dict[str, str]:
+    """Metadata of a semantic encoder: the strides, which shapes do not tell."""
+    config = encoder.config
+    return as_metadata({"strides": [config.stem_stride, *(stage.stride for stage in config.stages)]})

@@ -18,8 +18,8 @@ from ..samplers.schedule import STAGE_C_SHIFT
 from ..samplers.target import TARGETS
 from .beside import BesideStageCTask
 from .draws import Draws
-from .parts import Batch, Files
 from .settings import from_table
+from .task import Batch, Files
 from .workspace import Workspace
 
 

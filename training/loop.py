@@ -33,8 +33,8 @@ from .checkpoint import Checkpoints, read, snapshot, whole_weights
 from .draws import Draws, seed_of
 from .examples import Examples, collate
 from .order import Order
-from .parts import Task
 from .settings import Schedule, Settings
+from .task import Task
 from .workspace import Workspace
 
 SHEET_COLUMNS = 8
@@ -97,7 +97,7 @@ def train(run: Run, task_of: Callable[[Workspace], Task]) -> Done:
 
     Args:
         run: what, where and for how long.
-        task_of: one of ``parts.parts()``, as a rule.
+        task_of: one of ``parts.PARTS``, as a rule.
 
     Raises:
         ValueError: the settings do not fit the data or the companions.

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import Linear
 from torch.nn.utils import parametrize
 
-from .parts import Files, StageCTask, as_metadata
 from .settings import Lora
+from .stage_c import StageCTask
+from .task import Files, as_metadata
 from .workspace import Workspace
 
 PREFIX = "lora_unet_"

@@ -9,7 +9,7 @@ from comfyui_cascade.stage_a.model import STAGE_B_SCALE
 from comfyui_cascade.training.draws import Draws
 from comfyui_cascade.training.examples import Examples, collate, regions
 from comfyui_cascade.training.objective import pyramid_noise
-from comfyui_cascade.training.parts import parts, task_of
+from comfyui_cascade.training.parts import PARTS, task_of
 from comfyui_cascade.training.workspace import shrink, to_images
 from random_weights import randomise
 
@@ -314,7 +314,7 @@ def test_a_linear_preview_is_the_least_squares_fit(base):
 def test_an_unknown_part_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"no part is called stage_cc; the nearest name is stage_c$"):
         task_of("stage_cc")
-    assert all(task_of(name) is task for name, task in parts().items())
+    assert all(task_of(name) is task for name, task in PARTS.items())
 
 
 FOLDER = {"picturebook": 0, "folder": "."}
