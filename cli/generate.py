@@ -134,8 +134,8 @@ def _check_pictures(options: argparse.Namespace) -> None:
         raise ValueError(f"{given} a ControlNet follows: give --controlnet as well")
     if networks != followed:
         raise ValueError(
-            f"there are {networks} --controlnet and {followed} --control-image or --control-hint: give each "
-            "ControlNet the picture that it follows, in the same order"
+            f"--controlnet is given {networks} times and --control-image or --control-hint {followed} times: "
+            "give each ControlNet the picture that it follows, in the same order"
         )
 
 

@@ -11,6 +11,8 @@ from comfyui_cascade.weights import path as embedded
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+BOAT = str(ROOT / "pictures" / "boat.png")
+CANNY, INPAINT = (str(embedded(f"controlnet_{kind}")) for kind in ("canny", "inpaint"))
 QUICK = ("--size", "64x64", "--steps-prior", "1", "--steps-decoder", "1", "--seed", "3")
 
 
@@ -47,6 +49,14 @@ def test_several_pictures_are_numbered_and_say_how_they_were_drawn(tmp_path, cap
     assert told == json.loads(Image.open(written[1]).text["cascade"])
     assert told["prompt"] == "a red zeppelin"
     assert (told["seed"], told["picture"], told["stage_c"]["steps"]) == (3, 1, 1)
+
+
+def test_pictures_that_steer_are_told_in_the_picture(tmp_path):
+    out, steered = tmp_path / "boat.png", ("--controlnet", f"{CANNY}:0.8", "--control-image", BOAT)
+    assert generate("a boat", *steered, "--style-image", f"{BOAT}:0.6", "--out", out, *QUICK) == 0
+    told = read_parameters(out)
+    assert told["controlnets"] == [["controlnet_canny.safetensors", 0.8, "boat.png"]]
+    assert told["style_images"] == [["boat.png", 0.6]]
 
 
 def test_it_runs_where_there_is_no_comfyui(tmp_path):
@@ -88,6 +98,17 @@ assert not [name for name in sys.modules if name.partition(".")[0] in ("comfy", 
         (["--out", "a.gif"], "give the path of a file that ends in .png"),
         (["--out", "missing/a.png"], "there is no folder `missing`"),
         (["--feather", "-1"], "--feather is -1"),
+        (["--controlnet", CANNY], "1 times and --control-image or --control-hint 0 times: give each"),
+        (["--control-hint", BOAT], "a ControlNet follows: give --controlnet as well"),
+        (["--control-mask", BOAT], "--control-mask says where a ControlNet follows: give --controlnet"),
+        (["--controlnet", str(embedded("stage_b")), "--control-image", BOAT], "is a Stage B"),
+        (["--controlnet", "nothing.safetensors", "--control-image", BOAT], "`nothing.safetensors` does not"),
+        (["--controlnet", CANNY, "--control-image", "nothing.png"], "there is no `nothing.png`"),
+        (["--controlnet", CANNY, "--control-image", BOAT, "--control-mask", BOAT], "no such ControlNet is"),
+        (["--controlnet", INPAINT, "--control-image", BOAT], "fills a hole, and no mask says where"),
+        (["--controlnet", INPAINT, "--control-hint", BOAT], "follows a hint of 4 channels"),
+        (["--image-adapter", str(embedded("image_adapter"))], "give --style-image as well"),
+        (["--image-adapter", CANNY, "--style-image", BOAT], "is a Stage C ControlNet"),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_writes_nothing(

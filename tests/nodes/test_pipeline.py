@@ -1,17 +1,17 @@
 """The cascade without ComfyUI, against the graph: the same latents and pictures to the bit."""
 
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import lora_files
 import pytest
 import torch
-from comfyui_cascade.pipeline import Sampling, Settings, load
+from comfyui_cascade.pipeline import Sampling, load
 from comfyui_cascade.pipeline.settings import SCHEDULERS
 from comfyui_cascade.samplers.comfyui import SAMPLERS
+from pictures_by_nodes import SETTINGS, SIZE, by_nodes, picture
 from safetensors.torch import save_file
-
-SIZE = (128, 96)
-SETTINGS = Settings(seed=11, stage_c=Sampling(3, 3.0), stage_b=Sampling(2, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -22,34 +22,7 @@ def cascade(tiny_files):
 @pytest.fixture
 def graph(pack, comfy_nodes, tiny):
     """Pictures ``b 3 h w`` drawn by nodes."""
-
-    def run(prompt, settings, negative="", count=1, latents=None, models=tiny, images=()):
-        encode = comfy_nodes.CLIPTextEncode().encode
-        texts = {"positive": encode(models.clip, prompt)[0], "negative": encode(models.clip, negative)[0]}
-        if images:
-            shown = pack["CascadeImagePrompt"](
-                clip_vision=tiny.clip_vision, weights=", ".join(str(weight) for _, weight in images),
-                images={str(i): image.movedim(1, -1) for i, (image, _) in enumerate(images)},
-                together="concatenate", noise=0.0, crop="center",
-                conditioning=texts["positive"], negative=texts["negative"],
-            )  # fmt: skip
-            texts = dict(zip(texts, shown.result, strict=True))
-        if latents is None:
-            size = {"width": SIZE[0], "height": SIZE[1], "batch_size": count, "compression": 0.0}
-            latents = pack["CascadeEmptyLatents"](**size, stage_c=models.stage_c).result
-        drawn = pack["CascadeSampler"](
-            stage_c=models.stage_c, stage_b=models.stage_b, **texts, stage_c_latent=latents[0],
-            stage_b_latent=latents[1], seed=settings.seed, rescale=settings.rescale, noise=settings.noise,
-            **widgets("c", settings.stage_c), **widgets("b", settings.stage_b),
-        )  # fmt: skip
-        return models.stage_a.decode(drawn[0]["samples"]).movedim(-1, 1)
-
-    return run
-
-
-def widgets(end, sampling):
-    names = ("steps", "cfg", "sampler", "scheduler", "denoise")
-    return {f"{name}_{end}": getattr(sampling, name) for name in names}
+    return partial(by_nodes, pack, comfy_nodes, tiny)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +80,6 @@ def test_noise_levels_are_the_graphs(comfy_nodes, tiny, scheduler, steps):
             assert torch.equal(ours, theirs)
 
 
-def picture(seed=0, width=140, height=130):
-    return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(seed)).movedim(-1, 1)
-
-
 def latents_of(pack, tiny, image, **more):
     return pack["CascadeEncodeImage"](
         image=image, semantic_encoder=tiny.coder, compression=0.0, **more
@@ -164,8 +133,6 @@ def test_image_prompts_are_the_graphs(graph, cascade, weights):
 
 
 def test_loras_are_the_graphs(pack, comfy_nodes, tiny, tiny_files, graph, tmp_path):
-    from types import SimpleNamespace
-
     from comfyui_cascade.nodes.host.lora import apply_lora
 
     paths = [tmp_path / "kohya.safetensors", tmp_path / "peft.safetensors"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from comfy_host import ROOT
 from comfyui_cascade.cli.main import main
+from comfyui_cascade.weights import path as embedded
 from PIL import Image, ImageDraw
 
 from development.workflow import find_node, set_widget
@@ -50,3 +51,14 @@ def test_inpaint(both, tmp_path):
     mask.save(tmp_path / "mask.png")
     house = ROOT / "pictures" / "house.png"
     assert np.array_equal(*both("inpaint", prompt, "--image", house, "--mask", tmp_path / "mask.png"))
+
+
+def test_canny(both):
+    edges = ("--controlnet", embedded("controlnet_canny"), "--control-image", ROOT / "pictures" / "boat.png")
+    assert np.array_equal(*both("canny", "a yellow boat on the sea by day", *edges))
+
+
+def test_style_from_image(both):
+    boat = ROOT / "pictures" / "boat.png"
+    graph, drawn = both("style_from_image", "a yellow balloon over the sea", "--style-image", f"{boat}:0.6")
+    assert np.abs(graph.astype(int) - drawn).max() <= 1  # the image encoder is the graph's to six digits
