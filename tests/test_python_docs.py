@@ -20,6 +20,7 @@ def test_example_draws_what_it_says(tmp_path, monkeypatch, capsys):
     runpy.run_path("example.py")
     assert Image.open("boat.png").size == (256, 256)
     assert Image.open("cat.png").size == (256, 256)
+    assert Image.open("yellow.png").size == (256, 256)
     assert Image.open("preview.png").size == (96, 96)
     assert capsys.readouterr().out.splitlines() == [
         "torch.Size([1, 16, 12, 12]) torch.Size([1, 4, 64, 64])",
