@@ -34,3 +34,18 @@ class Graph:
     def prompt(self) -> dict[str, dict[str, Any]]:
         """The graph as ComfyUI's ``/prompt`` takes it."""
         return {id: {**node, "inputs": dict(node["inputs"])} for id, node in self.nodes.items()}
+
+
+WIDGETS = {
+    "seed": 4, "steps_c": 2, "cfg_c": 2.0, "sampler_c": "ddpm", "scheduler_c": "simple", "denoise_c": 1.0,
+    "steps_b": 2, "cfg_b": 2.0, "sampler_b": "ddpm", "scheduler_b": "simple", "denoise_b": 1.0,
+}  # fmt: skip
+
+
+def sampler(graph, cascade, **changes):
+    """The sampler node."""
+    sockets = {
+        "stage_c": cascade.stage_c, "stage_b": cascade.stage_b, "positive": cascade.positive,
+        "negative": cascade.negative, "stage_c_latent": cascade.empty_c, "stage_b_latent": cascade.empty_b,
+    }  # fmt: skip
+    return graph.add("CascadeSampler", **{**sockets, **WIDGETS, **changes})
