@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from translations import HOST_NODES, NAME, STAGE, left_in_english, misnamed
 
 from development import locales
 
@@ -22,23 +23,10 @@ SAME_IN = {  # a text that is the same word in one language
     "pt-BR": {"megapixels"},
 }
 
-HOST_NODES = (  # ComfyUI's own, called by what its page calls them in each language
-    "Canny", "CLIP Text Encode", "CLIP Vision Encode", "Cond Set Props", "Differential Diffusion",
-    "Image Composite Masked", "KSampler", "KSamplerSelect", "Load Image", "SamplerCustomAdvanced",
-    "Set Hook Keyframes", "unCLIPConditioning", "VAE Decode",
-)  # fmt: skip
-
-COMMANDS = ("pip install insightface onnxruntime",)
 OUR_INPUTS = {place.split("/")[3] for place in TEXTS if "/inputs/" in place}  # have names of their own
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 CODE = re.compile(r"`[^`]*`")
-STAGE = re.compile(r"Stage [ABC]")
-# Paths, names with an underscore or a capital inside, and words all in capitals: models/vae, LoRA, MODEL.
-NAME = re.compile(
-    r"[A-Za-z]\w*(?:[/_]\w+)+|\b[A-Za-z]+[A-Z]\w*|\b(?:safetensors|diffusers|kohya|config\.json)\b"
-)
-WORD = re.compile(r"[A-Za-z]+")
 
 each_language = pytest.mark.parametrize("language", LANGUAGES)
 each_folder = pytest.mark.parametrize("language", ["en", *LANGUAGES])
@@ -56,8 +44,8 @@ def pairs(language):
 
 def kept(text):
     """What of a text must be in its translation as it is."""
-    for node in HOST_NODES:
-        text = text.replace(node, " ")
+    for names in HOST_NODES.values():
+        text = text.replace(names["en"], " ")
     names = set(NAME.findall(CODE.sub(" ", text))) - OUR_INPUTS
     return {*CODE.findall(text), *STAGE.findall(text), *(name.rstrip("s") for name in names)}
 
@@ -116,15 +104,12 @@ def test_no_text_is_left_in_english(language):
 
 
 @each_language
-def test_no_four_words_in_a_row_are_left_in_english(language):
-    def runs(text):
-        for name in (*HOST_NODES, *COMMANDS):
-            text = text.replace(name, ".")
-        for phrase in re.split(r"`[^`]*`|[^\w\s']", text):
-            words = WORD.findall(phrase)
-            yield from (tuple(words[i : i + 4]) for i in range(len(words) - 3))
-
-    left = {place: set(runs(text)) & set(runs(other)) for place, text, other in pairs(language)}
+def test_no_two_words_in_a_row_are_left_in_english(language):
+    left = {
+        place: left_in_english(text, other, language)
+        for place, text, other in pairs(language)
+        if place.endswith(("tooltip", "description"))
+    }
     assert not {place: words for place, words in left.items() if words}
 
 
@@ -175,21 +160,30 @@ def test_nodes_have_names_of_their_own_that_end_in_the_packs(language):
 
 
 @each_language
-def test_texts_call_our_nodes_by_their_translated_names(language):
-    here = {text: other for place, text, other in pairs(language) if place.endswith("/display_name")}
-    # Without the pack's name, those of one word are common words: noise, scheduler.
-    short = {
-        text.removesuffix(" (Cascade)"): other.removesuffix(" (Cascade)") for text, other in here.items()
-    }
-    here |= {text: other for text, other in short.items() if " " in text}
+def test_texts_call_nodes_by_the_names_that_the_page_shows(language):
+    ours = {text: other for place, text, other in pairs(language) if place.endswith("/display_name")}
     wrong = {
-        (place, other): text
-        for place, english, translated in pairs(language)
-        if not place.endswith("/display_name")
-        for text, other in here.items()
-        if re.search(rf"\b{re.escape(text)}(?!\w)", english) and other not in translated
+        (place, other): names
+        for place, text, other in pairs(language)
+        if not place.endswith("/display_name") and (names := misnamed(text, other, language, ours))
     }
     assert not wrong
+
+
+def test_glossary_has_the_words_of_the_nodes():
+    _, _, glossary = (LOCALES / "README.md").read_text("utf-8").partition("\n## ")
+    head, _, *rows = (line for line in glossary.splitlines() if line.startswith("|"))
+    languages, table = cells(head)[1:], [cells(row) for row in rows]
+    assert languages == LANGUAGES
+    for column, language in enumerate(languages, start=1):
+        names = {text.removesuffix(" (Cascade)"): other for _, text, other in pairs(language)}
+        told = {row[0]: row[column] for row in table if row[0] in names}
+        assert len(told) > 8
+        assert told == {word: names[word].removesuffix(" (Cascade)") for word in told}
+
+
+def cells(row):
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
 def test_comfyui_serves_every_language(server):

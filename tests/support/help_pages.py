@@ -48,10 +48,14 @@ class HelpPage:
     def levels(self) -> list[str]:
         return re.findall(r"^#+", self.text, re.MULTILINE)
 
+    @property
+    def sections(self) -> list[str]:
+        """What stands above the first heading of the second level, and below each of them."""
+        return re.split(r"^## .+$", self.text, flags=re.MULTILINE)
+
     def items(self, section: int) -> list[Item]:
         """The inputs or outputs."""
-        body = re.split(r"^## .+$", self.text, flags=re.MULTILINE)[1 + section]
-        found = (_ITEM.fullmatch(line) for line in body.splitlines())
+        found = (_ITEM.fullmatch(line) for line in self.sections[1 + section].splitlines())
         return [Item(name, facts or "", text) for name, facts, text in (m.groups() for m in found if m)]
 
     @property
