@@ -6,12 +6,13 @@
  */
 import { app } from "../../../scripts/app.js";
 
+/** Dark enough for ComfyUI's grey titles and labels, and light enough once its light theme has lightened them. */
 const COLOURS = {
-  A: { color: "#4a3a22", bgcolor: "#604c2c" },
-  B: { color: "#2a4a3a", bgcolor: "#35604a" },
-  C: { color: "#223355", bgcolor: "#2b3f66" },
-  conditioning: { color: "#3a2a4a", bgcolor: "#4c3760" },
-  utility: { color: "#2a363b", bgcolor: "#3f5159" },
+  A: { color: "#3c2f1c", bgcolor: "#4c3c23" },
+  B: { color: "#1f362a", bgcolor: "#264535" },
+  C: { color: "#203151", bgcolor: "#2b3e65" },
+  conditioning: { color: "#3a2a4a", bgcolor: "#4a365e" },
+  utility: { color: "#273337", bgcolor: "#324147" },
 };
 
 /**
