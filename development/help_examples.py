@@ -11,6 +11,7 @@ from .help_graphs import (
     END,
     HOUSE,
     LATENTS,
+    MUSHROOM,
     PICTURE,
     PREVIEW,
     PROMPTS,
@@ -65,9 +66,13 @@ WITH_HOOK = {
 CONTROLLED = {
     **changed(
         STEPWISE,
-        {"prompt.text": HOUSE, "sample_c.positive": ["control", 0], "sample_c.negative": ["control", 1]},
+        {
+            "prompt.text": "a yellow boat on the sea by day",
+            "sample_c.positive": ["control", 0],
+            "sample_c.negative": ["control", 1],
+        },
     ),
-    **SCENE,
+    "picture": node("CascadeExamplePicture", picture="boat"),
     "file": node("CascadeLoadControlNet", file="small cascade: canny"),
     "edges": node("CascadeHintCanny", image=["picture", 0]),
     "control": node(
@@ -86,7 +91,7 @@ FACES = {
 }
 SHOWN_TO_C = {
     **PROMPTS,
-    **SCENE,
+    "picture": node("CascadeExamplePicture", picture="boat"),
     **changed({**LATENTS, **END}, {"sample.positive": ["seen", 0], "sample.negative": ["seen", 1]}),
     "encoder": node("CascadeLoadImageEncoder"),
     "seen": node(
@@ -97,8 +102,8 @@ SHOWN_TO_C = {
     ),
 }
 ADAPTED = {
-    **changed(WHOLE, {"sample.stage_c": ["adapted", 0]}),
-    **SCENE,
+    **changed(WHOLE, {"prompt.text": "a yellow balloon over the sea", "sample.stage_c": ["adapted", 0]}),
+    "picture": node("CascadeExamplePicture", picture="boat"),
     "adapter": node("CascadeLoadImageAdapter", file="small cascade"),
     "encoder": node("CascadeLoadImageEncoder"),
     "adapted": node(
@@ -127,8 +132,16 @@ RECONSTRUCTED = {
     "preview": node("CascadePreviewLatent", stage_c=["latents", 0], semantic_encoder=["coder", 0]),
 }
 FITTED = {
-    **changed(FROM_PICTURE, {"latents.image": ["fit", 0]}),
+    **changed(
+        FROM_PICTURE,
+        {
+            "latents.image": ["fit", 0],
+            "sample.stage_c_latent": ["masked", 0],
+            "sample.stage_b_latent": ["masked", 1],
+        },
+    ),
     "fit": node("CascadeFitImage", image=["picture", 0], way="pad", width=320, height=192),
+    "masked": node("CascadeMaskLatents", stage_c=["latents", 0], stage_b=["latents", 1], mask=["fit", 1]),
 }
 MASKED = {
     **hole(
@@ -182,7 +195,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "CascadeLoadStageB": Example(STEPWISE, (Panel(PREVIEW), DRAWN)),
     "CascadeLoadStageC": Example(STEPWISE, panels("prompt.text", BOAT, BALLOONS, source=PREVIEW)),
-    "CascadeLoadTextEncoder": Example(STEPWISE, panels("prompt.text", BOAT, BALLOONS, HOUSE)),
+    "CascadeLoadTextEncoder": Example(STEPWISE, panels("prompt.text", BOAT, BALLOONS, MUSHROOM)),
     "CascadeLoadImageEncoder": Example(SHOWN_TO_C, (SHOWN, *panels("sample.seed", 1, 2))),
     "CascadeLoadSemanticEncoder": Example(RECONSTRUCTED, (SHOWN, Panel(PREVIEW))),
     "CascadeLoadImageAdapter": Example(
@@ -208,7 +221,11 @@ EXAMPLES: dict[str, Example] = {
         (Panel(("save", TEXT)),),
     ),
     "CascadeIdentify": Example(
-        {"identify": node("CascadeIdentify", file="small cascade/stage_c")}, (Panel(("identify", TEXT)),)
+        {
+            "identify": node("CascadeIdentify", file="small cascade/stage_c"),
+            "read": node("PreviewAny", source=["identify", 0]),
+        },
+        (Panel(("identify", TEXT)),),
     ),
     "CascadeExamplePicture": Example(
         FROM_PICTURE, panels("picture.picture", "boat", "cat", "house", source=PICTURE)
@@ -229,15 +246,14 @@ EXAMPLES: dict[str, Example] = {
     ),
     "CascadeEmptyLatents": Example(
         WHOLE,
-        (
-            DRAWN,
-            Panel(changes={"latents.width": 192, "latents.height": 320}),
-            Panel(changes={"latents.width": 320, "latents.height": 192}),
+        tuple(
+            Panel(changes={"latents.width": width, "latents.height": height}, label=f"{width} x {height}")
+            for width, height in ((256, 256), (192, 320), (320, 192))
         ),
     ),
     "CascadeEncodeImage": Example(FROM_PICTURE, (SHOWN, *panels("sample.denoise_c", 0.4, 0.7, 0.9))),
     "CascadePreviewLatent": Example(
-        STEPWISE, (Panel(PREVIEW, {"prompt.text": HOUSE}), Panel(changes={"prompt.text": HOUSE}))
+        STEPWISE, (Panel(PREVIEW, {"prompt.text": MUSHROOM}), Panel(changes={"prompt.text": MUSHROOM}))
     ),
     "CascadeFitImage": Example(
         FITTED, (SHOWN, *panels("fit.way", "crop", "pad", "stretch", source=("fit", 0)))
@@ -257,26 +273,30 @@ EXAMPLES: dict[str, Example] = {
     ),
     "CascadeHintCanny": Example(
         CONTROLLED,
-        (
-            SHOWN,
-            Panel(("edges", 0)),
-            Panel(("edges", 0), {"edges.side": 96}),
-        ),
+        (SHOWN, *panels("edges.side", 224, 96, source=("edges", 0))),
     ),
     "CascadeHintInpaint": Example(
         {
             **hole(
-                changed(CONTROLLED, {"control.hint": ["holed", 0], "file.file": "small cascade: inpaint"})
+                changed(
+                    {**CONTROLLED, **SCENE},
+                    {"control.hint": ["holed", 0], "file.file": "small cascade: inpaint"},
+                )
             ),
             "holed": node("CascadeHintInpaint", image=["picture", 0], mask=["mask", 0]),
         },
-        (SHOWN, Panel(("holed", 1)), Panel(("holed", 1), {"holed.mask": None, "holed.right": 128})),
+        (
+            SHOWN,
+            Panel(("holed", 1), label="mask"),
+            Panel(("holed", 1), {"holed.mask": None, "holed.right": 128}, "right 128"),
+        ),
     ),
     "CascadeHintSuperResolution": Example(
         {
             **changed(
                 CONTROLLED,
                 {
+                    "prompt.text": "a red boat on the sea",
                     "control.hint": ["small", 0],
                     "file.file": "small cascade: super_resolution",
                     "sample_c.latent_image": ["small", 2],
@@ -293,7 +313,7 @@ EXAMPLES: dict[str, Example] = {
             ),
             "small": node("CascadeHintSuperResolution", image=["shrunk", 0], semantic_encoder=["coder", 0]),
         },
-        (Panel(("shrunk", 0)), Panel(("small", 1))),
+        (Panel(("shrunk", 0)), Panel(("small", 1)), DRAWN),
     ),
     "CascadeDetectFaces": Example(FACES),
     "CascadeHintIdentity": Example(FACES),
@@ -304,7 +324,7 @@ EXAMPLES: dict[str, Example] = {
             node("CascadeTileDecoder", stage_b=["stage_b", 0], tile=512),
             sample_b__model=["tiled", 0],
         ),
-        (Panel(changes={"sample_b.model": ["stage_b", 0]}), DRAWN),
+        (Panel(changes={"sample_b.model": ["stage_b", 0]}), Panel(label="tile 512")),
     ),
     "CascadeGuideLargeForms": Example(GUIDED, panels("guided.strength", 0.0, 1.0)),
     "CascadeReuseBlocks": Example(
@@ -325,7 +345,7 @@ EXAMPLES: dict[str, Example] = {
         ),
         panels("fewer.max_cells", 1024, 256, 64),
     ),
-    "CascadeSampler": Example(WHOLE, panels("sample.cfg_c", 1.0, 2.5, 6.0)),
+    "CascadeSampler": Example(WHOLE, panels("sample.cfg_c", 1.0, 4.0, 8.0)),
     "CascadeScheduler": Example(
         CUSTOM, panels("scheduler.spacing", "cosine", "beta", "aligned", source=CURVE)
     ),
@@ -334,7 +354,11 @@ EXAMPLES: dict[str, Example] = {
     ),
     "CascadeGuider": Example(
         changed(CUSTOM, {"guider.cfg": 8.0}),
-        (DRAWN, *panels("guider.rescale", 0.7), *panels("guider.method", "projected (APG)")),
+        (
+            *panels("guider.cfg", 8.0),
+            *panels("guider.rescale", 0.7),
+            *panels("guider.method", "projected (APG)"),
+        ),
     ),
     "CascadeNoise": Example(
         SECOND, (Panel(("second", 0), {"latents.batch_size": 2}), Panel(PREVIEW, {"noise.noise_seed": 2}))

@@ -14,6 +14,7 @@ Changes = Mapping[str, Any]
 
 BOAT, HOUSE = "a red boat on the sea at sunset", "a blue house on the snow at night"
 BALLOONS = "two pink balloons over the grass at sunset"
+MUSHROOM = "a red mushroom on the grass by day"
 FIRST, PICTURE, TEXT = ("decode", 0), ("picture", 0), "text"
 CHECKPOINT = "small_cascade_stage_c.safetensors"
 """An all-in-one file that is made for the pictures from the small cascade's parts."""
@@ -26,10 +27,12 @@ class Panel:
     Attributes:
         source: node and output of an IMAGE; or a node and "images" or "text", for what it shows on itself.
         changes: to the graph.
+        label: what stands below it. Names of inputs and their values, which no language changes.
     """
 
     source: tuple[str, int | str] = FIRST
     changes: Changes | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,12 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
 
 def panels(name: str, *values: Any, source: tuple[str, int | str] = FIRST) -> tuple[Panel, ...]:
     """One panel for each value of an input, ``node.input``."""
-    return tuple(Panel(source, {name: value}) for value in values)
+    return tuple(Panel(source, {name: value}, _label(name, value)) for value in values)
+
+
+def _label(name: str, value: Any) -> str:
+    """A word speaks for itself, a number does not."""
+    return value if isinstance(value, str) else f"{name.partition('.')[2]} {value:g}"
 
 
 def changed(graph: Graph, changes: Changes | None) -> Graph:
@@ -109,7 +117,8 @@ SAMPLER = node(
     stage_c_latent=["latents", 0],
     stage_b_latent=["latents", 1],
     seed=1,
-    cfg_c=2.5,
+    sampler_c="euler",
+    sampler_b="euler",
 )
 END = {"sample": SAMPLER, "decode": node("VAEDecode", samples=["sample", 0], vae=["load", 2])}
 LATENTS = {"latents": node("CascadeEmptyLatents", width=256, height=256, stage_c=["load", 0])}
@@ -124,7 +133,7 @@ WHOLE = {**PROMPTS, **LATENTS, **END}
 
 def sampler(model: list, latents: list, positive: str = "prompt", **settings: Any) -> dict[str, Any]:
     """A KSampler for Stage C, or with other settings for Stage B."""
-    settings = {"seed": 1, "steps": 20, "cfg": 2.5, "sampler_name": "ddpm", "scheduler": "simple"} | settings
+    settings = {"seed": 1, "steps": 20, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple"} | settings
     return node(
         "KSampler",
         model=model,
@@ -157,10 +166,8 @@ CUSTOM = {
     **PROMPTS,
     **LATENTS,
     "noise": node("CascadeNoise", noise_seed=1),
-    "guider": node(
-        "CascadeGuider", model=["load", 0], positive=["prompt", 0], negative=["negative", 0], cfg=2.5
-    ),
-    "sampler": node("CascadeSamplerSelect"),
+    "guider": node("CascadeGuider", model=["load", 0], positive=["prompt", 0], negative=["negative", 0]),
+    "sampler": node("CascadeSamplerSelect", sampler="DDIM"),
     "scheduler": node("CascadeScheduler", model=["load", 0]),
     "sample_c": node(
         "SamplerCustomAdvanced",

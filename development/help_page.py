@@ -28,31 +28,42 @@ READY = """() => window.app && app.vueAppReady && window.LiteGraph
 TIMEOUT = 900_000
 """Milliseconds; a machine that trains meanwhile takes minutes to open the page."""
 
-MARGIN = 18
-"""Pixels around the nodes."""
+MARGIN, GAP = 18, 90
+"""Pixels around the nodes, and between their columns."""
 
-SHOW = """([graph, columns, margin]) => {
+SHOW = """([graph, columns, margin, gap]) => {
     app.loadApiJson(graph, 'help')
     app.canvas.deselectAll?.()
     for (const node of app.rootGraph.nodes)
         for (const widget of node.widgets ?? [])
             if (widget.name === 'control_after_generate') widget.value = 'fixed'
-    const title = LiteGraph.NODE_TITLE_HEIGHT, ends = []
+    const title = LiteGraph.NODE_TITLE_HEIGHT, find = id => app.rootGraph.getNodeById(id)
+    const placed = columns.map(column => column.map(find)).filter(nodes => nodes.length)
     let left = 0
-    for (const column of columns) {
-        const nodes = column.map(id => app.rootGraph.getNodeById(id))
-        let top = title
+    for (const nodes of placed) {
+        let top = 0
         for (const node of nodes) {
             const size = node.computeSize()
             node.setSize([Math.max(290, size[0]), node.type === 'CLIPTextEncode' ? 110 : size[1]])
             node.pos = [left, top]
             top += node.size[1] + title + 26
         }
-        if (nodes.length) {
-            left += Math.max(...nodes.map(node => node.size[0])) + 70
-            ends.push(top - 26 - title)
-        }
+        left += Math.max(...nodes.map(node => node.size[0])) + gap
     }
+    // A column up or down, so that its wires are short.
+    const middle = find(columns[1][0])
+    for (const nodes of placed) {
+        const rises = Object.values(app.rootGraph.links).flatMap(link => {
+            const from = find(link.origin_id), to = find(link.target_id)
+            const one = from.getOutputPos(link.origin_slot)[1], other = to.getInputPos(link.target_slot)[1]
+            if (from === middle && nodes.includes(to)) return [one - other]
+            return to === middle && nodes.includes(from) ? [other - one] : []
+        })
+        const rise = rises.reduce((sum, one) => sum + one, 0) / Math.max(1, rises.length)
+        for (const node of nodes) node.pos = [node.pos[0], node.pos[1] + Math.round(rise)]
+    }
+    const nodes = placed.flat(), top = title - Math.min(...nodes.map(node => node.pos[1]))
+    for (const node of nodes) node.pos = [node.pos[0], node.pos[1] + top]
     const place = { x: 240, y: 140 }
     app.canvas.ds.scale = 1
     app.canvas.ds.offset = [place.x, place.y]
@@ -60,7 +71,8 @@ SHOW = """([graph, columns, margin]) => {
     const canvas = app.canvas.canvas.getBoundingClientRect()
     return {
         x: canvas.left + place.x - margin, y: canvas.top + place.y - margin,
-        width: left - 70 + 2 * margin, height: Math.max(...ends) + 2 * margin,
+        width: left - gap + 2 * margin,
+        height: Math.max(...nodes.map(node => node.pos[1] + node.size[1])) + 2 * margin,
     }
 }"""
 
@@ -98,12 +110,19 @@ class Page:
         (name,) = (name for name, entry in shown.items() if entry["class_type"] == kind)
         before = feeds(shown, name)
         after = [other for other in shown if other not in (name, *before)]
+        after.sort(key=lambda other: _first_output(shown[other], name))
         # Never an id twice: the page keeps what the widgets of a node with that id were set to.
         ids = {other: str(next(self.ids)) for other in shown}
         columns = [[ids[other] for other in column] for column in (before, [name], after)]
-        clip = self.page.evaluate(SHOW, [_numbered(shown, ids), columns, MARGIN])
+        clip = self.page.evaluate(SHOW, [_numbered(shown, ids), columns, MARGIN, GAP])
         self.page.wait_for_timeout(500)  # the canvas draws, and text fields move to their nodes
         return Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB")
+
+
+def _first_output(entry: dict[str, Any], source: str) -> int:
+    """The first output of another node that a node is wired to."""
+    links = [value for value in entry["inputs"].values() if isinstance(value, list)]
+    return min(number for name, number in links if name == source)
 
 
 def _settings(route: Route) -> None:

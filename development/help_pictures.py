@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ LARGEST_FILE = 38_000
 
 QUALITIES = (85, 75, 65, 55, 45, 35)
 LETTERS, PAPER, INK = 13, (24, 26, 31), (214, 218, 226)
+FONT, LETTER, LINE = ImageFont.load_default(LETTERS), 7, LETTERS + 6
+"""Pixels of a letter across, and from line to line."""
 
 
 def draw(url: str, names: Sequence[str], step: Steps) -> None:
@@ -53,7 +56,8 @@ def draw(url: str, names: Sequence[str], step: Steps) -> None:
             step(f"{name} has no picture of its effect, because weights/ lacks {', '.join(lacking)}")
             continue
         step(f"{name}, its effect")
-        write(strip(_shown(server, name, example)), DOCS / name / "effect.webp")
+        labels = [panel.label for panel in example.panels]
+        write(strip(_shown(server, name, example), labels), DOCS / name / "effect.webp")
 
 
 def _shown(server: Server, name: str, example: Example) -> list[Image.Image]:
@@ -68,18 +72,29 @@ def _panel(panel: Panel, outputs: Mapping[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(outputs["image"])).convert("RGB")
 
 
-def strip(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures side by side at one height, on nothing; a single wide one as it is."""
+def strip(pictures: Sequence[Image.Image], labels: Sequence[str] = ()) -> Image.Image:
+    """Pictures side by side at one height, on nothing; a single wide one as it is.
+
+    Args:
+        pictures: of any size.
+        labels: what stands below each of them.
+    """
     if len(pictures) == 1 and pictures[0].width > 2 * HEIGHT:
         return pictures[0]
     scaled = [
         one.resize((round(one.width * HEIGHT / one.height), HEIGHT), Image.Resampling.LANCZOS)
         for one in pictures
     ]
-    page = Image.new("RGBA", (sum(one.width for one in scaled) + GAP * (len(scaled) - 1), HEIGHT))
-    left = 0
-    for one in scaled:
+    lines = [textwrap.wrap(label, one.width // LETTER) for one, label in zip(scaled, labels, strict=False)]
+    tall = HEIGHT + max((len(text) * LINE + LINE // 2 for text in lines if text), default=0)
+    page = Image.new("RGBA", (sum(one.width for one in scaled) + GAP * (len(scaled) - 1), tall))
+    pen, left = ImageDraw.Draw(page), 0
+    for one, text in itertools.zip_longest(scaled, lines, fillvalue=[]):
         page.paste(one, (left, 0))
+        if text:
+            pen.rectangle((left, HEIGHT, left + one.width - 1, tall), PAPER)
+            place = (left + one.width / 2, (HEIGHT + tall) / 2)
+            pen.multiline_text(place, "\n".join(text), INK, FONT, anchor="mm", align="center")
         left += one.width + GAP
     return page
 
@@ -87,9 +102,8 @@ def strip(pictures: Sequence[Image.Image]) -> Image.Image:
 def page_of(text: str) -> Image.Image:
     """A text as it stands on a node."""
     lines = [line for whole in text.splitlines() for line in textwrap.wrap(whole, 78) or [""]]
-    font = ImageFont.load_default(LETTERS)
     page = Image.new("RGB", (620, 24 + len(lines) * (LETTERS + 6)), PAPER)
-    ImageDraw.Draw(page).multiline_text((14, 12), "\n".join(lines), INK, font, spacing=6)
+    ImageDraw.Draw(page).multiline_text((14, 12), "\n".join(lines), INK, FONT, spacing=6)
     return page
 
 

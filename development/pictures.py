@@ -29,7 +29,7 @@ PROMPTS = (
 
 SEED = 1
 NOT_RUN = ("text_to_image_official", "identity")
-"""Workflows whose weights do not ship; their thumbnails stay as they are."""
+"""Workflows whose weights do not ship; ``cards.py`` draws what stands for them."""
 
 
 def draw_all(comfy: Comfy, step: Steps) -> None:
@@ -51,6 +51,7 @@ def draw_all(comfy: Comfy, step: Steps) -> None:
             step(f"Run {path.name}")
             workflow = json.loads(path.read_text(encoding="utf-8"))
             _write_thumbnail(path.with_suffix(".jpg"), _first(workflow), comfy.draw(workflow))
+    _in_venv("cards.py", workflows)
 
 
 def with_prompt(workflow: dict[str, Any], prompt: str, seed: int) -> dict[str, Any]:
@@ -61,18 +62,23 @@ def with_prompt(workflow: dict[str, Any], prompt: str, seed: int) -> dict[str, A
     return changed
 
 
-def _first(workflow: dict[str, Any]) -> Sequence[Path]:
-    """The pictures that a workflow starts from."""
-    return [
-        ROOT / "pictures" / f"{node['widgets_values'][0]}.png"
-        for node in find_nodes(workflow, type="CascadeExamplePicture")
-    ]
+def _first(workflow: dict[str, Any]) -> Path | None:
+    """The picture that a workflow starts from."""
+    for node in find_nodes(workflow, type="CascadeExamplePicture"):
+        return ROOT / "pictures" / f"{node['widgets_values'][0]}.png"
+    return None
 
 
-def _write_thumbnail(path: Path, before: Sequence[Path], after: Sequence[bytes]) -> None:
+def _write_thumbnail(path: Path, begins_from: Path | None, pictures: Sequence[bytes]) -> None:
+    first = ["--begins-from", begins_from] if begins_from else []
     with tempfile.TemporaryDirectory(dir=WORK, prefix="thumbnail-") as folder:
-        drawn = [Path(folder) / f"{number}.png" for number in range(len(after))]
-        for place, picture in zip(drawn, after, strict=True):
+        drawn = [Path(folder) / f"{number}.png" for number in range(len(pictures))]
+        for place, picture in zip(drawn, pictures, strict=True):
             place.write_bytes(picture)
-        script = Path(__file__).with_name("thumbnail.py")  # in .venv, where Pillow is
-        subprocess.run([venv_program("python"), script, path, *before, *drawn], check=True)
+        _in_venv("thumbnail.py", path, *first, "--drawn", *drawn)
+
+
+def _in_venv(script: str, *arguments: str | Path) -> None:
+    """Run a script beside this one in .venv, where Pillow is."""
+    command = [venv_program("python"), Path(__file__).with_name(script), *arguments]
+    subprocess.run(command, check=True)

@@ -7,7 +7,7 @@ from help_pages import DOCS, help_pages
 from PIL import Image
 
 from development.help_examples import EXAMPLES
-from development.help_graphs import changed, feeds, neighbours, node
+from development.help_graphs import changed, feeds, neighbours, node, panels
 
 LARGEST_PICTURE, ALL_PICTURES = 40_000, 3_000_000
 """Bytes."""
@@ -78,6 +78,21 @@ def test_strip_puts_pictures_side_by_side_at_one_height():
     assert page.size == (3 * HEIGHT + GAP, HEIGHT)
     assert page.getpixel((HEIGHT // 2, 9))[:3] == (255, 0, 0)
     assert page.getpixel((HEIGHT + GAP + 9, 9))[:3] == (0, 0, 255)
+
+
+def test_strip_bears_labels_below_its_pictures():
+    from comfyui_cascade.development.help_pictures import HEIGHT, PAPER, strip
+
+    white = Image.new("RGB", (64, 64), "white")
+    page = strip([white, white], ["", "scale 0.5"])
+    assert page.height > HEIGHT
+    assert page.getpixel((9, HEIGHT + 9))[3] == 0
+    assert page.getpixel((page.width - 9, HEIGHT + 9))[:3] == PAPER
+
+
+def test_label_of_a_panel_names_the_input_where_its_value_is_a_number():
+    assert [panel.label for panel in panels("sample.cfg_c", 1.0, 2.5)] == ["cfg_c 1", "cfg_c 2.5"]
+    assert [panel.label for panel in panels("fit.way", "crop")] == ["crop"]
 
 
 def test_a_large_picture_is_written_small(tmp_path):

@@ -5,7 +5,8 @@ import json
 from comfy_host import ROOT
 from PIL import Image
 
-from development.pictures import PROMPTS, with_prompt
+from development.cards import main
+from development.pictures import NOT_RUN, PROMPTS, with_prompt
 from development.thumbnail import thumbnail
 from development.workflow import find_node
 
@@ -29,11 +30,25 @@ def test_another_prompt_leaves_the_workflow_as_it_is():
     assert workflow == json.loads(text)
 
 
-def test_thumbnails_are_equally_wide_and_show_pictures_in_order():
+def test_thumbnails_are_equally_wide_and_show_pictures_on_a_grid():
     red, blue = (Image.new("RGB", (256, 256), colour) for colour in ("red", "blue"))
     assert thumbnail([red]).size == (512, 512)
-    pair = thumbnail([red, blue])
-    assert pair.size == (512, 256)
-    assert pair.getpixel((255, 128)) == (255, 0, 0)
-    assert pair.getpixel((256, 128)) == (0, 0, 255)
-    assert thumbnail([red, Image.new("RGB", (512, 256))]).size == (512, 171)
+    assert thumbnail([Image.new("RGB", (320, 192))]).size == (512, 307)
+    four = thumbnail([red, blue, blue, red])
+    assert four.size == (512, 512)
+    corners = [four.getpixel(place) for place in ((9, 9), (500, 9), (9, 500), (500, 500))]
+    assert corners == [(255, 0, 0), (0, 0, 255), (0, 0, 255), (255, 0, 0)]
+
+
+def test_thumbnail_shows_what_a_workflow_begins_from_where_it_hides_the_least():
+    drawn = Image.effect_noise((256, 256), 80).convert("RGB")
+    drawn.paste("blue", (128, 128, 256, 256))
+    small = thumbnail([drawn], Image.new("RGB", (64, 64), "red"))
+    assert small.getpixel((430, 430)) == (255, 0, 0)
+    assert small.getpixel((270, 270)) == (0, 0, 255)
+
+
+def test_workflows_that_cannot_run_have_a_card_of_the_same_size(tmp_path):
+    main(tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == set(NOT_RUN)
+    assert {Image.open(path).size for path in tmp_path.iterdir()} == {(512, 512)}
