@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from multiprocessing import get_all_start_methods
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from .draws import random_of
 from .picturebook import COLOURS, KINDS, Placed
@@ -55,6 +56,26 @@ class Examples(Dataset):
         count = len(self.buckets)
         places = ((wanted + further) % count for further in range(count))
         return (example for example in places if self.buckets[example] == self.buckets[wanted])
+
+
+def batches(examples: Examples, order: Iterable[list[tuple[int, int]]], workers: int) -> DataLoader:
+    """Batches of examples in an order.
+
+    Args:
+        examples: by place.
+        order: of lists of places.
+        workers: processes that load them, 0 for this one. They are forked, since fields may be of any kind;
+            what they load is the same.
+
+    Raises:
+        ValueError: there are to be workers where the system cannot fork.
+    """
+    if workers and "fork" not in get_all_start_methods():
+        raise ValueError(f"data.workers is {workers}, and this system cannot fork processes; set it to 0")
+    return DataLoader(
+        examples, batch_sampler=order, collate_fn=collate, num_workers=workers,
+        persistent_workers=workers > 0, multiprocessing_context="fork" if workers else None,
+    )  # fmt: skip
 
 
 def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -24,14 +24,13 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..checkpoints.save import save_tensors
 from .average import Average
 from .checkpoint import Checkpoints, read, snapshot, whole_weights
 from .draws import Draws, seed_of
-from .examples import Examples, collate
+from .examples import Examples, batches
 from .order import Order
 from .settings import Schedule, Settings
 from .task import Task
@@ -273,12 +272,7 @@ class _State:
         with self.accelerator.main_process_first():
             examples = Examples(self.task.fields(), schedule.seed, buckets)
             examples[next(iter(order))[0]]  # so that all caches are there before processes and workers part
-        workers = self.settings.data.workers
-        loader = DataLoader(
-            examples, batch_sampler=order, collate_fn=collate, num_workers=workers,
-            persistent_workers=workers > 0,
-        )  # fmt: skip
-        return iter(self.accelerator.prepare(loader))
+        return iter(self.accelerator.prepare(batches(examples, order, self.settings.data.workers)))
 
     def _take_step(self, micro_batches: Iterator[dict[str, Any]]) -> float:
         self.network.train()

@@ -46,7 +46,7 @@ class Data:
         latent_cache: encode every picture once and keep the latents, instead of encoding at each visit.
         captions: of each picture encoded once and kept; 0 encodes one at each visit, which lets captions
             vary and the text encoder train along.
-        workers: processes that load examples.
+        workers: processes that load examples; 0 for the one that trains.
     """
 
     picturebook: int = 0

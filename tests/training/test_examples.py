@@ -3,11 +3,13 @@
 import logging
 
 import pytest
+import tiny_runs
 import torch
 from comfyui_cascade.training.examples import (
     COLOUR_NAMES,
     NOTHING,
     Examples,
+    batches,
     collate,
     label_maps,
     reading_losses,
@@ -15,6 +17,7 @@ from comfyui_cascade.training.examples import (
 )
 from comfyui_cascade.training.picturebook import COLOURS, KINDS, Placed
 from comfyui_cascade.training.sources import UnreadablePicture
+from safetensors.torch import load_file
 
 THING = Placed(KINDS[3], COLOUR_NAMES[2], (0.25, 0.5, 0.75, 1.0))
 
@@ -95,3 +98,22 @@ def test_reading_losses_are_cross_entropies_over_cells_with_things():
     cells = (slice(None), slice(2, 4), slice(2, 6))
     expected = -(kinds.log_softmax(0)[cells][3].mean() + colours.log_softmax(0)[cells][2].mean())
     torch.testing.assert_close(found, torch.stack([expected, torch.tensor(0.0)]))
+
+
+@pytest.mark.parametrize(("part", "data"), [("stage_a", {"crop": 32}), ("stage_c", {})])
+def test_what_another_process_loads_trains_to_the_same_bits(part, data, base, tmp_path):
+    alone, helped = (
+        tiny_runs.run(
+            part, base, tmp_path / str(workers), data={**data, "workers": workers}, schedule={"steps": 3}
+        )
+        for workers in (0, 1)
+    )
+    ours, theirs = (load_file(done.files[part]) for done in (alone, helped))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_workers_where_nothing_can_be_forked_are_refused(monkeypatch):
+    monkeypatch.setattr("comfyui_cascade.training.examples.get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(ValueError, match="this system cannot fork processes; set it to 0"):
+        batches(Examples({}, 0, [0]), [[(0, 0)]], 2)
