@@ -39,6 +39,23 @@ def official() -> Image.Image:
     return page
 
 
+def checkpoint() -> Image.Image:
+    """The stages, and which of them share a file."""
+    page, pen = _page(
+        "Stable Cascade in two files", "needs ComfyUI's checkpoints", "non-commercial research licence"
+    )
+    left = 36
+    for file in (STAGES[:1], STAGES[1:]):
+        width = 16 + 128 * len(file)
+        pen.rounded_rectangle((left, 134, left + width, 294), 16, outline=DIM, width=3)
+        for i, (name, _, colour) in enumerate(file):
+            edge = left + 16 + 128 * i
+            pen.rounded_rectangle((edge, 150, edge + 112, 278), 12, colour)
+            _write(pen, (edge + 56, 214), name, 62)
+        left += width + 24
+    return page
+
+
 def identity() -> Image.Image:
     """Two faces, and where they go."""
     page, pen = _page(
@@ -75,8 +92,13 @@ def _write(
 
 
 def main(folder: Path) -> None:
-    """Write both beside their workflows."""
-    for name, card in (("text_to_image_official", official()), ("identity", identity())):
+    """Write them beside their workflows."""
+    cards = {
+        "text_to_image_official": official(),
+        "text_to_image_checkpoint": checkpoint(),
+        "identity": identity(),
+    }
+    for name, card in cards.items():
         card.save(folder / f"{name}.jpg", quality=90)
 
 

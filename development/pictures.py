@@ -28,7 +28,7 @@ PROMPTS = (
 """What README.md shows, as it comes with ``SEED``."""
 
 SEED = 1
-NOT_RUN = ("text_to_image_official", "identity")
+NOT_RUN = ("text_to_image_official", "text_to_image_checkpoint", "identity")
 """Workflows whose weights do not ship; ``cards.py`` draws what stands for them."""
 
 
