@@ -52,10 +52,10 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A running ComfyUI with this checkout as its only pack. See tests/support/comfy_server.py."""
-    from comfy_server import ComfyServer
+    """A running ComfyUI with this checkout and a route for the tests. See tests/support/comfy_server.py."""
+    from comfy_server import VALIDATES, ComfyServer
 
-    running = ComfyServer(tmp_path_factory.mktemp("comfyui") / "base")
+    running = ComfyServer(tmp_path_factory.mktemp("comfyui") / "base", beside=[VALIDATES])
     yield running
     running.stop()
 

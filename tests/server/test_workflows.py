@@ -7,9 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from comfy_cli.workflow_to_api import convert_ui_to_api
 from comfy_host import ROOT
+from comfyui_cascade.checkpoints.convert import convert
+from comfyui_cascade.checkpoints.layout import Layout
 from comfyui_cascade.latents.fit import apply, plan
-from shipped_workflows import ROUNDING, changed, example, read
+from shipped_workflows import ROUNDING, changed, complaints, example, read
 
 from development.workflow import find_node
 
@@ -21,13 +24,26 @@ SIZES = {
     "xy_comparison": (776, 776, 3),  # nine squares and the lines between them
     "gallery": (776, 776, 3),
     "lora": (256, 512, 3),  # without it and with it
+    "lora_timed": (256, 512, 3),
+    "large_picture": (384, 640, 3),
 }
 """Of the pictures, where they are not those of the small cascade's squares."""
 PACK_NODES = re.compile(r"^Cascade")
-NEED_FILES = {"text_to_image_official", "identity"}
-"""Their loaders pick files that nobody may ship; the first runs below, with the small cascade under those
+NEED_FILES = {"text_to_image_official", "text_to_image_checkpoint", "identity"}
+"""Their loaders pick files that nobody may ship; the first two run below, with the small cascade under those
 names."""
+CHECKPOINTS = {
+    "stable_cascade_stage_c": ("stage_c", "text_encoder", "semantic_encoder", "previewer", "image_encoder"),
+    "stable_cascade_stage_b": ("stage_b", "stage_a"),
+}
+"""What is in ComfyUI's all-in-one files."""
 OUT_OF_THE_BOX = [path for path in WORKFLOWS if path.stem not in NEED_FILES]
+
+
+@pytest.fixture(scope="module")
+def known(server):
+    """What ComfyUI says of every node."""
+    return server.object_info()
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +69,7 @@ def test_workflow_has_notes_groups_a_thumbnail_and_fixed_seeds(path):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflow_names_the_sockets_that_its_nodes_have(path, server):
-    known = server.object_info()
+def test_workflow_names_the_sockets_that_its_nodes_have(path, known):
     for node in json.loads(path.read_text())["nodes"]:
         if not PACK_NODES.match(node["type"]):
             continue
@@ -63,6 +78,26 @@ def test_workflow_names_the_sockets_that_its_nodes_have(path, server):
         # The slots of an input that grows are called after it: images.image0, images.image1.
         assert {entry["name"].partition(".")[0] for entry in node["inputs"]} == set(declared)
         assert [entry["name"] for entry in node["outputs"]] == known[node["type"]]["output_name"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_comfyui_accepts_what_comfy_cli_makes_of_a_workflow(path, known, server):
+    assert complaints(server, convert_ui_to_api(json.loads(path.read_text()), known)) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "widget", "value", "said"),
+    [
+        ("CascadeSampler", "steps_c", 0, "steps_c"),
+        ("CascadeSampler", "sampler_c", "no such method", "sampler_c: 'no such method' not in"),
+        ("CascadeEmptyLatents", "width", "wide", "width"),
+    ],
+)
+def test_comfyui_names_a_wrong_value_in_a_workflow(title, widget, value, said, known, server):
+    wrong = changed(read("text_to_image"), title, widget, value)
+    (line,) = complaints(server, convert_ui_to_api(wrong, known))
+    assert line.startswith(title)
+    assert said in line
 
 
 @pytest.fixture
@@ -76,13 +111,20 @@ def official_names(server):
     for place, path in places:
         place.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, place)
+    folder = server.models_dir / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    written = [place for place, _ in places]
+    for name, parts in CHECKPOINTS.items():
+        paths = [ROOT / "weights" / f"{part}.safetensors" for part in parts]
+        written += convert(paths, folder / f"{name}.safetensors", layout=Layout.COMFYUI, dtype=None)
     yield
-    for place, _ in places:
+    for place in written:
         place.unlink()
 
 
-def test_official_workflow_runs_when_its_files_are_in_their_folders(official_names, draw):
-    workflow = changed(read("text_to_image_official"), "CascadeEmptyLatents", "width", 256)
+@pytest.mark.parametrize("name", ["text_to_image_official", "text_to_image_checkpoint"])
+def test_official_workflow_runs_when_its_files_are_in_their_folders(name, official_names, draw):
+    workflow = changed(read(name), "CascadeEmptyLatents", "width", 256)
     drawn = draw(changed(workflow, "CascadeEmptyLatents", "height", 256))
     assert drawn.shape == (256, 256, 3)
     assert drawn.std() > 0.05

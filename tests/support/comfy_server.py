@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from comfy_host import ROOT, comfy_tree
 from PIL import Image
 
 PACK = "ComfyUI-Cascade"
+VALIDATES = Path(__file__).with_name("validate_endpoint")
+"""A pack with the route that ``validate`` asks."""
+
 START_SECONDS = 180
 RUN_SECONDS = 600
 
@@ -31,17 +35,20 @@ class ComfyServer:
     Args:
         base: folder to make, for models, pictures and the pack.
         pack: what is mounted as the pack; this checkout by default.
+        beside: other packs, mounted under the names of their folders.
     """
 
-    def __init__(self, base: Path, pack: Path = ROOT):
+    def __init__(self, base: Path, pack: Path = ROOT, beside: Sequence[Path] = ()):
         for folder in ("models", "custom_nodes", "input", "output", "temp", "user"):
             (base / folder).mkdir(parents=True)
-        (base / "custom_nodes" / PACK).symlink_to(pack, target_is_directory=True)
+        self._packs = {PACK: pack, **{path.name: path for path in beside}}
+        for name, path in self._packs.items():
+            (base / "custom_nodes" / name).symlink_to(path, target_is_directory=True)
         self.base = base
         self.models_dir = base / "models"
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._log = base / "server.log"
+        self.log_file = base / "server.log"
         self._process = self._start()
         self._wait_until_ready()
 
@@ -49,13 +56,13 @@ class ComfyServer:
         import torch
 
         flags = ["--port", str(self.port), "--base-directory", str(self.base), "--disable-auto-launch"]
-        flags += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK]
+        flags += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", *self._packs]
         flags += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
         if not torch.accelerator.is_available():
             flags.append("--cpu")
         # main.py finds its modules through the script's folder, which PYTHONSAFEPATH takes off sys.path.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
-        with self._log.open("wb") as log:
+        with self.log_file.open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "main.py", *flags],
                 cwd=comfy_tree(),
@@ -89,7 +96,7 @@ class ComfyServer:
 
     def log(self) -> str:
         """Everything ComfyUI has printed so far."""
-        return self._log.read_text(errors="replace")
+        return self.log_file.read_text(errors="replace")
 
     def forget_peak(self):
         """Begin to count anew what ``peak_memory`` tells."""
@@ -132,6 +139,14 @@ class ComfyServer:
             return str(error)
         raise AssertionError("The prompt was expected to fail, and it ran.")
 
+    def validate(self, prompt: dict[str, Any]) -> str:
+        """What ComfyUI has against a prompt, without running it; empty if it would take it."""
+        try:
+            answer = self._send("/validate", prompt)
+        except PromptError as error:
+            return str(error)
+        return _validation_text(answer)
+
     def images(self, entry: dict[str, Any]) -> list[Image.Image]:
         """The pictures a finished prompt saved or previewed, in node order."""
         found = [image for output in entry["outputs"].values() for image in output.get("images", [])]
@@ -167,15 +182,19 @@ class ComfyServer:
         return self.images(self._history(answer["data"]["prompt_id"]))
 
     def _submit(self, prompt):
-        body = json.dumps({"prompt": prompt}).encode()
-        request = urllib.request.Request(self.url + "/prompt", body, {"Content-Type": "application/json"})
-        try:
-            answer = json.loads(urllib.request.urlopen(request, timeout=60).read())
-        except urllib.error.HTTPError as error:
-            raise PromptError(_validation_text(json.loads(error.read()))) from None
+        answer = self._send("/prompt", prompt)
         if answer["node_errors"]:
             raise PromptError(_validation_text(answer))
         return answer
+
+    def _send(self, path, prompt):
+        """The answer to a prompt sent to an address; PromptError if it was refused."""
+        body = json.dumps({"prompt": prompt}).encode()
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
+        try:
+            return json.loads(urllib.request.urlopen(request, timeout=60).read())
+        except urllib.error.HTTPError as error:
+            raise PromptError(_validation_text(json.loads(error.read()))) from None
 
     def _history(self, prompt_id):
         deadline = time.monotonic() + RUN_SECONDS
