@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .channels_last import layer_norm, on_channels_first
 from .hooks import Hooks, Place, Projected, Sources, around
 from .ops import Operations
+from .wide import gelu, spare
 
 WIDENING = 4
 """Times that the MLP of a block is wider inside."""
@@ -32,14 +33,12 @@ class GlobalResponseNorm(nn.Module):
         self.gamma = nn.Parameter(ops.zeros(1, 1, 1, width))
         self.beta = nn.Parameter(ops.zeros(1, 1, 1, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.with_norm(x, channel_norm(x))
-
-    def with_norm(self, x: Tensor, norm: Tensor) -> Tensor:
-        """The same for a part of a map; ``norm`` is the whole map's, ``b 1 1 c`` in fp32."""
+    def forward(self, x: Tensor, norm: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Of a map, or of a part of it when given the whole map's ``norm``; ``out`` may be ``x``."""
+        norm = channel_norm(x) if norm is None else norm
         relative = (norm / (norm.mean(dim=-1, keepdim=True) + 1e-6)).to(x.dtype)
         # The parameters are cast here because a host casts the weights of its own layers only.
-        return torch.addcmul(self.beta.to(x), x, 1 + self.gamma.to(x) * relative)
+        return torch.addcmul(self.beta.to(x), x, 1 + self.gamma.to(x) * relative, out=out)
 
 
 def channel_norm(x: Tensor) -> Tensor:
@@ -65,9 +64,9 @@ class ResponseMLP(nn.Sequential):
     def __init__(self, c_in: int, width: int, ops: Operations):
         super().__init__(
             ops.Linear(c_in, width * WIDENING),
-            nn.GELU(),
+            nn.GELU(),  # holds the place in the key names, as the dropout does; see `gelu`
             GlobalResponseNorm(width * WIDENING, ops),
-            nn.Dropout(0.0),  # holds the place in the key names; training sets its rate
+            nn.Dropout(0.0),  # training sets its rate
             ops.Linear(width * WIDENING, width),
         )
 
@@ -77,14 +76,17 @@ class ResponseMLP(nn.Sequential):
         They are then computed twice, first for the norm over the whole map, which takes a third more work;
         the result is the same.
         """
+        expand, _, response, dropout, reduce = self
+
+        def narrowed(wide: Tensor, norm: Tensor | None = None) -> Tensor:
+            return reduce(dropout(response(wide, norm, spare(wide))))
+
         if rows is None or rows >= x.shape[1]:
-            return super().forward(x)
-        expand, gelu, response, dropout, reduce = self
+            return narrowed(gelu(expand(x)))
         strips = x.split(rows, dim=1)
         squares = sum(channel_squares(gelu(expand(strip))) for strip in strips)
         norm = squares.clamp_min(_TINY).sqrt()
-        out = [reduce(dropout(response.with_norm(gelu(expand(strip)), norm))) for strip in strips]
-        return torch.cat(out, dim=1)
+        return torch.cat([narrowed(gelu(expand(strip)), norm) for strip in strips], dim=1)
 
 
 class ResBlock(nn.Module):

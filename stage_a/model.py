@@ -18,6 +18,7 @@ from torch.nn import functional
 from ..layers.channels_last import LAYER_NORM_EPS, on_channels_first, to_channels_first, to_channels_last
 from ..layers.ops import TORCH, Operations
 from ..layers.trunk import Shapes
+from ..layers.wide import by_strips, gelu
 
 STAGE_B_SCALE = 0.43
 """Stage B works on Stage A's latents divided by this, which brings them near unit variance."""
@@ -80,14 +81,20 @@ class ResBlock(nn.Module):
         self.depthwise = nn.Sequential(pad, ops.Conv2d(width, width, kernel_size, groups=width))
         self.channelwise = nn.Sequential(ops.Linear(width, c_hidden), nn.GELU(), ops.Linear(c_hidden, width))
         self.gammas = nn.Parameter(ops.zeros(6))
+        self.c_hidden = c_hidden
 
     def forward(self, x: Tensor) -> Tensor:
         scale_1, shift_1, gain_1, scale_2, shift_2, gain_2 = self.gammas.to(x)
         x = to_channels_last(x)
         y = _modulated_norm(x, scale_1, shift_1)
         x = torch.addcmul(x, on_channels_first(self.depthwise, y), gain_1)
-        y = _modulated_norm(x, scale_2, shift_2)
-        return to_channels_first(torch.addcmul(x, self.channelwise(y), gain_2))
+        expand, _, reduce = self.channelwise
+
+        def mlp(cells: Tensor) -> Tensor:
+            wide = gelu(expand(_modulated_norm(cells, scale_2, shift_2)))
+            return torch.addcmul(cells, reduce(wide), gain_2)
+
+        return to_channels_first(by_strips(mlp, x, self.c_hidden))
 
 
 def _modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

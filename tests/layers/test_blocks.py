@@ -3,8 +3,10 @@
 import pytest
 import tiny_cascade
 import torch
+from comfyui_cascade.layers import wide
 from comfyui_cascade.layers.blocks import ResponseMLP, channel_norm
 from comfyui_cascade.layers.ops import TORCH
+from comfyui_cascade.layers.wide import by_strips
 from comfyui_cascade.stage_b import StageB
 from comfyui_cascade.stage_c import StageC
 from random_weights import difference, randomise
@@ -30,6 +32,43 @@ def test_networks_with_little_room_draw_the_same(values):
     cells = stage_b.semantic_map(unit(2, 16, 3, 4).double(), 38, 42)
     whole = stage_b(x, t, tokens, cells)
     assert difference(stage_b(x, t, tokens, cells, wide_values=values), whole) < 1e-12
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+def test_an_mlp_gives_the_same_with_and_without_gradients_and_keeps_its_input(rows):
+    mlp = randomise(ResponseMLP(6, 5, TORCH)).double()
+    x = unit(2, 7, 4, 6).double()
+    before = x.clone()
+    with torch.no_grad():
+        without = mlp(x, rows)
+    expand, gelu, response, _, reduce = mlp
+    assert difference(without, reduce(response(gelu(expand(x))))) < 1e-13
+    assert torch.equal(mlp(x, rows), without)
+    assert torch.equal(x, before)
+
+
+def test_an_mlp_has_gradients_where_its_gain_alone_is_trained():
+    mlp = randomise(ResponseMLP(6, 5, TORCH)).double().requires_grad_(False)
+    mlp[2].gamma.requires_grad_(True)
+    x = unit(1, 3, 4, 6).double()
+
+    def of_gain(gamma):
+        return torch.func.functional_call(mlp, {"2.gamma": gamma}, x)
+
+    assert torch.autograd.gradcheck(of_gain, mlp[2].gamma)
+
+
+@pytest.mark.parametrize("values", [1, 300, 10**9])
+def test_a_layer_by_strips_gives_the_same(values, monkeypatch):
+    monkeypatch.setattr(wide, "CACHED_VALUES", values)
+    x, rows = unit(2, 7, 4, 6).double(), []
+
+    def layer(cells):
+        rows.append(cells.shape[1])
+        return cells * 2
+
+    assert torch.equal(by_strips(layer, x, 24), x * 2)
+    assert rows == {1: [1] * 7, 300: [3, 3, 1], 10**9: [7]}[values]
 
 
 def test_an_mlp_in_strips_holds_a_strip_of_wide_values_at_most():
