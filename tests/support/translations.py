@@ -22,7 +22,8 @@ _NO_WORDS = re.compile(
     rf"|{STAGE.pattern}|{NAME.pattern}"
 )
 _WORD = re.compile(r"\b[A-Za-z]{2,}\b")
-_ASIDE = re.compile(r"\s*[(\uff08](?:Prompt|プロンプト|프롬프트)[)\uff09]$")
+# "(prompt)" in Japanese and in Korean; spelled in code points, as a Windows console cannot print the letters
+_ASIDE = re.compile(r"\s*[(\uff08](?:Prompt|\u30d7\u30ed\u30f3\u30d7\u30c8|\ud504\ub86c\ud504\ud2b8)[)\uff09]$")
 _PACK = " (Cascade)"
 
 
