@@ -23,7 +23,9 @@ _NO_WORDS = re.compile(
 )
 _WORD = re.compile(r"\b[A-Za-z]{2,}\b")
 # "(prompt)" in Japanese and in Korean; spelled in code points, as a Windows console cannot print the letters
-_ASIDE = re.compile(r"\s*[(\uff08](?:Prompt|\u30d7\u30ed\u30f3\u30d7\u30c8|\ud504\ub86c\ud504\ud2b8)[)\uff09]$")
+_ASIDE = re.compile(
+    r"\s*[(\uff08](?:Prompt|\u30d7\u30ed\u30f3\u30d7\u30c8|\ud504\ub86c\ud504\ud2b8)[)\uff09]$"
+)
 _PACK = " (Cascade)"
 
 
