@@ -29,8 +29,8 @@ HEAD = 72
 EDGES = HEAD - TITLE - BETWEEN + 2 * PAD
 """Pixels of a group that are above and below what its nodes take."""
 
-TALLEST, TALLEST_STACK = 830, 930
-"""Pixels of a column, and of groups below one another."""
+TALLEST, TALLEST_STACK, WIDEST = 830, 930, 1860
+"""Pixels of a column; of groups below one another; up to which nodes that feed one another stand apart."""
 
 LETTER, LINE, HEADING = 5.8, 17, 62
 """Pixels of a letter of a note across, of a line of it, and of what is above its lines."""
@@ -56,8 +56,8 @@ def members(workflow: dict[str, Any], group: dict[str, Any]) -> list[Node]:
     ]
 
 
-def columns(nodes: Sequence[Node], links: Iterable[Sequence[Any]]) -> list[list[Node]]:
-    """What feeds before what is fed, as much below one another as there is room."""
+def columns(nodes: Sequence[Node], links: Iterable[Sequence[Any]], apart: bool = False) -> list[list[Node]]:
+    """What feeds before what is fed: below one another as far as there is room, or apart, side by side."""
     inside = {node["id"] for node in nodes}
     feeds = [(link[1], link[3]) for link in links if link[1] in inside and link[3] in inside]
     depth = dict.fromkeys(inside, 0)
@@ -66,7 +66,8 @@ def columns(nodes: Sequence[Node], links: Iterable[Sequence[Any]]) -> list[list[
             depth[target] = max(depth[target], depth[source] + 1)
     made: list[list[Node]] = []
     for node in sorted(nodes, key=lambda node: (depth[node["id"]], *node["pos"])):
-        if not made or sum(map(height, made[-1])) + height(node) > TALLEST:
+        deeper = apart and made and depth[node["id"]] > depth[made[-1][0]["id"]]
+        if not made or deeper or sum(map(height, made[-1])) + height(node) > TALLEST:
             made.append([])
         made[-1].append(node)
     return made
@@ -91,6 +92,11 @@ def arrange(workflow: dict[str, Any]) -> None:
     """Move the nodes, groups and notes of a workflow in the page's own form."""
     groups = sorted(workflow["groups"], key=lambda group: group["bounding"][:2])
     parts = [(group, columns(members(workflow, group), workflow["links"])) for group in groups]
+    for i, (group, _) in reversed([*enumerate(parts)]):
+        wider = columns(members(workflow, group), workflow["links"], apart=True)
+        tried = [*parts[:i], (group, wider), *parts[i + 1 :]]
+        if sum(_span(stack) for stack in stacks(tried)) <= WIDEST:
+            parts = tried
     left = 0
     for stack in stacks(parts):
         top = 0
@@ -101,6 +107,12 @@ def arrange(workflow: dict[str, Any]) -> None:
             top += group["bounding"][3] + APART
         left += stack[0][0]["bounding"][2] + APART
     _place_notes([node for node in workflow["nodes"] if node["type"] in NOTES], left - APART)
+
+
+def _span(stack: Sequence[tuple[dict[str, Any], list[list[Node]]]]) -> float:
+    """Pixels from a stack's left edge to that of the next."""
+    inside = (sum(_width(column) + 2 * BETWEEN for column in made) for _, made in stack)
+    return max(inside) - 2 * BETWEEN + 2 * PAD + APART
 
 
 def _width(column: Sequence[Node]) -> float:
