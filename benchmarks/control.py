@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from comfyui_cascade.adapters.controlnet import ControlNet, load_controlnet
 from comfyui_cascade.adapters.hints import canny_hint, inpaint_hint, super_resolution_hint
-from comfyui_cascade.benchmarks.drawing import Sampling, cascade_in, decode, draw_latents, in_parts
+from comfyui_cascade.benchmarks.drawing import CFG, Sampling, cascade_in, decode, draw_latents, in_parts
 from comfyui_cascade.pipeline import Cascade, Control
 from comfyui_cascade.training.control import holes
 from comfyui_cascade.training.draws import Draws
@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--controlnet", type=Path, required=True, help="a safetensors file")
     parser.add_argument("--folder", type=Path, default=shipped, help="of the cascade's files (%(default)s)")
     parser.add_argument("--count", type=int, default=24, help="pictures in a row (%(default)s)")
-    parser.add_argument("--cfg", type=float, default=3.0)
+    parser.add_argument("--cfg", type=float, default=CFG, help="guidance of Stage C (%(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--pictures", type=Path, help="write all pictures here, a row for each kind")
     options = parser.parse_args()

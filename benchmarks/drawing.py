@@ -24,6 +24,9 @@ STAGE_B_SEED = 1 << 32
 AT_ONCE = 8
 """Pictures drawn together."""
 
+CFG = 4.0
+"""Guidance of Stage C in the workflows that draw with the small cascade."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import torch
-from comfyui_cascade.benchmarks.drawing import Sampling, cascade_in, decode, draw_latents
+from comfyui_cascade.benchmarks.drawing import CFG, Sampling, cascade_in, decode, draw_latents
 from comfyui_cascade.checkpoints.identify import Part
 from comfyui_cascade.pipeline import Cascade
 from comfyui_cascade.samplers.schedule import logsnr_of_time
@@ -23,7 +23,6 @@ from matplotlib import pyplot as plt
 
 PROMPT = "a red boat on the sea at sunset"
 SEED = 1
-CFG = 4.0
 SHOWN_C, SHOWN_B = (1, 2, 4, 8, 13, 20), (1, 2, 3, 5, 7, 10)
 """Steps whose estimates are shown, of 20 and of 10."""
 

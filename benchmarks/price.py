@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from comfyui_cascade.benchmarks.analytic import relative
+from comfyui_cascade.benchmarks.drawing import CFG
 from comfyui_cascade.benchmarks.hosted import Hosted
 from comfyui_cascade.benchmarks.judge import HERE, Judge, load_judge, read, seen_of
 from comfyui_cascade.benchmarks.small_cascade import latent_judge_for
@@ -206,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         "--n", type=int, default=16, help="pictures in `haste`, four times as many as elsewhere (%(default)s)"
     )
     parser.add_argument("--times", type=int, nargs="+", default=[2], help="sizes in `large` (%(default)s)")
-    parser.add_argument("--cfg", type=float, default=2.5, help="guidance of Stage C (%(default)s)")
+    parser.add_argument("--cfg", type=float, default=CFG, help="guidance of Stage C (%(default)s)")
     parser.add_argument("--weights", type=Path, default=shipped, help="folder of the parts (%(default)s)")
     parser.add_argument("--judges", type=Path, default=HERE, help="folder of the judges (%(default)s)")
     parser.add_argument("--threads", type=int, help="of the CPU (all)")

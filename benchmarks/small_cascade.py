@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from comfyui_cascade.benchmarks.drawing import SAMPLERS, Sampling, cascade_in, decode, draw_latents
+from comfyui_cascade.benchmarks.drawing import CFG, SAMPLERS, Sampling, cascade_in, decode, draw_latents
 from comfyui_cascade.benchmarks.evaluation import Diversity, Evaluation, Likeness
 from comfyui_cascade.benchmarks.judge import HERE, Judge, digest_of, load_judge
 from comfyui_cascade.benchmarks.verdicts import ATTRIBUTES, Tally
@@ -28,8 +28,6 @@ from comfyui_cascade.pipeline import Cascade
 from comfyui_cascade.pipeline.settings import SCHEDULERS
 from comfyui_cascade.weights import path as weights_path
 from PIL import Image, ImageDraw, ImageFont
-
-CFG = 4.0
 
 PROMPTS = (
     "a red house on the grass by day under a clear sky",

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from comfyui_cascade.benchmarks.analytic import Gaussian, Mixture, relative
+from comfyui_cascade.benchmarks.drawing import CFG
 from comfyui_cascade.benchmarks.drawn_steps import DrawnB, DrawnC
 from comfyui_cascade.benchmarks.judge import HERE
 from comfyui_cascade.samplers.schedule import STAGE_B_SHIFT, STAGE_C_SHIFT
@@ -140,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--exact-steps", type=int, default=EXACT_STEPS, help="of the small cascade's best path (%(default)s)"
     )
-    parser.add_argument("--cfg", type=float, default=2.5, help="guidance of Stage C (%(default)s)")
+    parser.add_argument("--cfg", type=float, default=CFG, help="guidance of Stage C (%(default)s)")
     shipped = weights_path("stage_a").parent
     parser.add_argument("--weights", type=Path, default=shipped, help="folder of the parts (%(default)s)")
     parser.add_argument("--lora", type=Path, help="a LoRA for Stage C, such as one that is distilled")

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from comfyui_cascade.benchmarks.drawing import Sampling, cascade_in, decode, draw_latents, in_parts
+from comfyui_cascade.benchmarks.drawing import CFG, Sampling, cascade_in, decode, draw_latents, in_parts
 from comfyui_cascade.checkpoints.identify import Part
 from comfyui_cascade.pipeline import Cascade
 from comfyui_cascade.training.loop import sheet
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=shipped, help="folder of the parts (%(default)s)")
     parser.add_argument("--strengths", nargs="+", type=float, default=[0.0, 0.5, 1.0], help="(%(default)s)")
     parser.add_argument("--n", type=int, default=16, help="pictures (%(default)s)")
-    parser.add_argument("--cfg", type=float, default=2.5, help="guidance of Stage C (%(default)s)")
+    parser.add_argument("--cfg", type=float, default=CFG, help="guidance of Stage C (%(default)s)")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="write the pictures, a row a strength")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
