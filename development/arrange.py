@@ -20,8 +20,8 @@ ROOM = 216
 """Pixels by which a sampler grows as it previews."""
 
 NOTES = ("MarkdownNote", "Note")
-TITLE, BETWEEN, PAD, APART = 30, 20, 14, 20
-"""Pixels of a node's title; from a node to the next; around the nodes of a group; between groups."""
+TITLE, BETWEEN, ASIDE, PAD, APART = 30, 20, 34, 14, 20
+"""Pixels of a node's title; to the node below, and beside; around the nodes of a group; between groups."""
 
 HEAD = 72
 """Pixels from the top of a group to the body of its first node."""
@@ -32,7 +32,7 @@ EDGES = HEAD - TITLE - BETWEEN + 2 * PAD
 TALLEST, TALLEST_STACK, WIDEST = 830, 930, 1860
 """Pixels of a column; of groups below one another; up to which nodes that feed one another stand apart."""
 
-LETTER, LINE, HEADING = 5.8, 17, 62
+LETTER, LINE, HEADING = 5.5, 15, 60
 """Pixels of a letter of a note across, of a line of it, and of what is above its lines."""
 
 WIDEST_NOTE, ABOVE_GROUPS = 620, 30
@@ -111,8 +111,8 @@ def arrange(workflow: dict[str, Any]) -> None:
 
 def _span(stack: Sequence[tuple[dict[str, Any], list[list[Node]]]]) -> float:
     """Pixels from a stack's left edge to that of the next."""
-    inside = (sum(_width(column) + 2 * BETWEEN for column in made) for _, made in stack)
-    return max(inside) - 2 * BETWEEN + 2 * PAD + APART
+    inside = (sum(_width(column) + ASIDE for column in made) for _, made in stack)
+    return max(inside) - ASIDE + 2 * PAD + APART
 
 
 def _width(column: Sequence[Node]) -> float:
@@ -127,8 +127,8 @@ def _place(made: Sequence[Sequence[Node]], widths: Sequence[float], left: float,
         for node in column:
             node["pos"], node["size"] = [x, y], [width, node["size"][1]]
             y += height(node)
-        x, tall = x + width + 2 * BETWEEN, max(tall, y - top)
-    return [left, top, x - 2 * BETWEEN + PAD - left, tall + EDGES - HEAD]
+        x, tall = x + width + ASIDE, max(tall, y - top)
+    return [left, top, x - ASIDE + PAD - left, tall + EDGES - HEAD]
 
 
 def _place_notes(notes: Sequence[Node], width: int) -> None:

@@ -83,3 +83,14 @@ def test_a_column_that_is_full_is_followed_by_another():
 
 def test_a_sampler_has_room_for_its_preview():
     assert height(node(1, "CascadeSampler")) > height(node(1, "VAEDecode")) + 200
+
+
+@each_workflow
+def test_title_of_a_group_is_no_wider_than_the_group(workflow):
+    letter = 9.8
+    wide = [
+        group["title"]
+        for group in workflow["groups"]
+        if len(group["title"]) * letter + 10 > group["bounding"][2]
+    ]
+    assert not wide
