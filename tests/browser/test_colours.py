@@ -101,16 +101,3 @@ def test_titles_and_labels_can_be_read_in_both_themes(editor, theme):
 def contrast(one, other):
     """Of two brightnesses, as WCAG counts."""
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
-
-
-def test_extension_bears_a_page_that_gives_it_nothing(editor):
-    assert editor.evaluate(
-        """() => {
-            const extension = app.extensions.find(found => found.name === 'comfyuicascade.colours');
-            extension.beforeRegisterNodeDef(undefined, undefined);
-            extension.beforeRegisterNodeDef({}, {category: 'cascade/load', name: 'CascadeLoadStageC'});
-            extension.nodeCreated(undefined);
-            extension.nodeCreated({});
-            return true;
-        }"""
-    )
