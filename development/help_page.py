@@ -77,6 +77,10 @@ SHOW = """([graph, columns, margin, gap]) => {
 }"""
 
 
+UNMARK = "() => { for (const node of app.rootGraph.nodes) node.has_errors = false }"
+"""The page may mark a node in red for what it misses, and here nodes miss all that is not shown."""
+
+
 class Page:
     """The editor, open while the ``with`` block lasts; nothing that it shows is kept on the server."""
 
@@ -115,6 +119,7 @@ class Page:
         ids = {other: str(next(self.ids)) for other in shown}
         columns = [[ids[other] for other in column] for column in (before, [name], after)]
         clip = self.page.evaluate(SHOW, [_numbered(shown, ids), columns, MARGIN, GAP])
+        self.page.evaluate(UNMARK)
         self.page.wait_for_timeout(500)  # the canvas draws, and text fields move to their nodes
         return Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB")
 
