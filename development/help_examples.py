@@ -102,8 +102,8 @@ SHOWN_TO_C = {
     ),
 }
 ADAPTED = {
-    **changed(WHOLE, {"prompt.text": "a yellow balloon over the sea", "sample.stage_c": ["adapted", 0]}),
-    "picture": node("CascadeExamplePicture", picture="boat"),
+    **changed(WHOLE, {"prompt.text": "a yellow balloon", "sample.stage_c": ["adapted", 0]}),
+    "picture": node("CascadeExamplePicture", picture="cat"),
     "adapter": node("CascadeLoadImageAdapter", file="small cascade"),
     "encoder": node("CascadeLoadImageEncoder"),
     "adapted": node(
