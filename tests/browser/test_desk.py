@@ -6,8 +6,10 @@ These tests share one page; each begins with a graph of its own.
 import json
 
 import pytest
+from comfy_cli.workflow_to_api import convert_ui_to_api
 from comfy_host import ROOT
 from comfy_page import ComfyPage
+from shipped_workflows import complaints, inputs, read
 
 REFUSED = ("/api/prompt", "PromptExecutionError")
 """What the console says of a graph that the server refuses, as one here must be."""
@@ -168,8 +170,28 @@ OVERLAPS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "workflows").glob("*.json"))])
-def test_no_node_of_a_workflow_covers_another(desk, name):
-    desk.load(name)
+@pytest.fixture(
+    scope="module", params=[path.stem for path in sorted((ROOT / "workflows").glob("*.json"))]
+)  # fmt: skip
+def shipped(desk, request):
+    """The name of a workflow that ships; the page shows it."""
+    desk.load(request.param)
     desk.page.wait_for_timeout(300)  # the next frame measures the nodes
+    return request.param
+
+
+def test_no_node_of_a_workflow_covers_another(desk, shipped):
     assert desk.evaluate(OVERLAPS) == []
+
+
+@pytest.fixture(scope="module")
+def known(server):
+    """What ComfyUI says of every node."""
+    return server.object_info()
+
+
+def test_comfyui_accepts_what_the_page_makes_of_a_workflow(desk, shipped, known, server):
+    made = desk.prompt()
+    assert complaints(server, made) == []
+    # Then what comfy-cli sends of it is no other either.
+    assert inputs(made) == inputs(convert_ui_to_api(read(shipped), known))

@@ -11,7 +11,7 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from comfy_host import ROOT, comfy_tree
 from comfy_server import PACK
-from shipped_workflows import read
+from shipped_workflows import inputs, read
 
 from development import chromium
 
@@ -120,8 +120,3 @@ def prompts(server):
     return [
         prompt for _, _, prompt, *_ in sorted((entry["prompt"] for entry in entries), key=lambda run: run[0])
     ]
-
-
-def inputs(prompt):
-    """The nodes of a prompt and what goes into them."""
-    return {id: (node["class_type"], node["inputs"]) for id, node in prompt.items()}

@@ -30,6 +30,11 @@ NO_SUCH_FILE = re.compile(
 )
 
 
+def inputs(prompt):
+    """The nodes of a prompt by id, each with what goes into it."""
+    return {id: (node["class_type"], node["inputs"]) for id, node in prompt.items()}
+
+
 def complaints(server, prompt):
     """What ComfyUI has against a prompt, but for models that cannot ship and ComfyUI's example picture."""
     return [line for line in server.validate(prompt).splitlines() if not NO_SUCH_FILE.match(line)]
