@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 CACHED_VALUES = 2**22
-"""Wide values to a strip, 16 MB in fp32: the best of 2^19 to 2^22 for Stage A, whose weights are 2 MB."""
+"""Wide values to a strip on a CPU, 16 MB in fp32: of 2^20 to 2^22 the fastest for Stage A."""
+
+HELD_VALUES = 2**28
+"""The same elsewhere, to save memory alone: the products are as large as any."""
 
 
 def spare(x: Tensor) -> Tensor | None:
@@ -26,19 +29,19 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def by_strips(layer: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Tensor:
-    """Apply a layer to some rows of the map at a time, so that their wide values stay in the caches of a CPU.
+    """Apply a layer to some rows of the map at a time, so that few wide values exist at once.
 
-    That pays where the layer's weights are small beside the map. A GPU wants few large products, and torch
-    joins the steps by itself when it compiles. Strips have the same height for any batch, so that a picture
-    is computed alike in all.
+    On a CPU they stay in its caches, which pays where the layer's weights are small beside the map. While
+    torch compiles, the layer gets the whole map: it joins the steps by itself. Strips have the same height
+    for any batch, so that a picture is computed alike in all.
 
     Args:
         layer: treats each cell by itself.
         x: ``b h w c``.
         width: channels inside the layer.
     """
-    height = x.shape[1]
-    count = -(-height * x.shape[2] * width // CACHED_VALUES)
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or count <= 1:
+    height, most = x.shape[1], CACHED_VALUES if x.device.type == "cpu" else HELD_VALUES
+    count = -(-height * x.shape[2] * width // most)
+    if torch.compiler.is_compiling() or count <= 1:
         return layer(x)
     return torch.cat([layer(strip) for strip in x.split(-(-height // count), dim=1)], dim=1)

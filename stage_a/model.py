@@ -85,15 +85,17 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scale_1, shift_1, gain_1, scale_2, shift_2, gain_2 = self.gammas.to(x)
-        x = to_channels_last(x)
-        y = _modulated_norm(x, scale_1, shift_1)
-        x = torch.addcmul(x, on_channels_first(self.depthwise, y), gain_1)
         expand, _, reduce = self.channelwise
 
-        def mlp(cells: Tensor) -> Tensor:
-            wide = gelu(expand(_modulated_norm(cells, scale_2, shift_2)))
-            return torch.addcmul(cells, reduce(wide), gain_2)
+        def depthwise(cells: Tensor) -> Tensor:
+            return on_channels_first(self.depthwise, _modulated_norm(cells, scale_1, shift_1))
 
+        def mlp(cells: Tensor) -> Tensor:
+            narrow = reduce(gelu(expand(_modulated_norm(cells, scale_2, shift_2))))
+            return torch.addcmul(cells, narrow, gain_2)
+
+        x = to_channels_last(x)
+        x = torch.addcmul(x, depthwise(x), gain_1)
         return to_channels_first(by_strips(mlp, x, self.c_hidden))
 
 

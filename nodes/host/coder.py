@@ -15,9 +15,6 @@ from ...checkpoints.recorded import Recorded
 from .. import check
 from .files import noted
 
-LIVE_ACTIVATIONS = 4
-"""Tensors of the widest layer's size that are alive at once."""
-
 
 class CascadeVAE(comfy.sd.VAE):
     """A VAE around a network of ours; the host's constructor, which knows files and sizes, is skipped.
@@ -25,7 +22,7 @@ class CascadeVAE(comfy.sd.VAE):
     Args:
         network: with ``encode``, ``b 3 h w`` in [0, 1] to latents, and ``decode``.
         channels, downscale, upscale: of its latents.
-        features: values in the widest layer, to a pixel when encoding and to a latent cell when decoding.
+        features: values in memory at once, to a pixel when encoding and to a latent cell when decoding.
         dtypes: that it may compute in, best first.
         finish: changes decoded pictures in place, ``b 3 h w``.
         name: what errors call it.
@@ -100,6 +97,6 @@ def _memory(per_cell: float) -> Callable[[Any, torch.dtype], float]:
 
     def needed(shape: Any, dtype: torch.dtype) -> float:
         cells = shape[0] * shape[-2] * shape[-1]
-        return cells * per_cell * comfy.model_management.dtype_size(dtype) * LIVE_ACTIVATIONS
+        return cells * per_cell * comfy.model_management.dtype_size(dtype)
 
     return needed

@@ -18,6 +18,12 @@ from .coder import CascadeVAE, unchanged
 from .files import naming, notes_in
 from .stage_a import StageAVAE
 
+LIVE_ACTIVATIONS = 4
+"""Tensors of the size of an encoder's or previewer's widest layer that are alive at once."""
+
+LIVE_IN_STAGE_A = 2
+"""The same of Stage A, which holds one of that size and some that are a quarter of it."""
+
 
 class SemanticVAE(CascadeVAE):
     """The semantic encoder, which looks at whole pictures: never in tiles, which would not match at seams."""
@@ -80,7 +86,7 @@ def load_stage_a(path: str | Path) -> CascadeVAE:
     """
     network = _load(path, Part.STAGE_A)
     ratio = 2 ** len(network.config.widths)  # the first fold of pixels halves as each change of level does
-    cell = _stage_a_features(network.config)
+    cell = stage_a_features(network.config)
     # Native Stage A takes and gives pictures in [0, 1] and does not clamp; so does this one.
     return _registered(
         StageAVAE(
@@ -154,22 +160,23 @@ def _patcher(load: Callable[..., Any], *paths: Any, disable_dynamic: bool = Fals
     return load(*paths).patcher
 
 
-def _stage_a_features(config: StageAConfig) -> float:
-    """Values in the widest layer to a latent cell; each finer level has four times the cells."""
-    return max(hidden * 4**finer for finer, hidden in enumerate(reversed(config.c_hidden)))
+def stage_a_features(config: StageAConfig) -> float:
+    """Values in memory at once to a latent cell, by the widest layer; finer levels have more cells."""
+    return LIVE_IN_STAGE_A * max(hidden * 4**finer for finer, hidden in enumerate(reversed(config.c_hidden)))
 
 
 def _encoder_features(config: SemanticEncoderConfig) -> float:
-    """Values in the widest layer to a pixel."""
+    """Values in memory at once to a pixel, by the widest layer."""
     strides = [config.stem_stride, *(stage.stride for stage in config.stages)]
     scales = [math.prod(strides[: i + 1]) for i in range(len(config.stages))]
-    return max(s.c_in * s.expand_ratio / scale**2 for s, scale in zip(config.stages, scales, strict=True))
+    widths = (s.c_in * s.expand_ratio / scale**2 for s, scale in zip(config.stages, scales, strict=True))
+    return LIVE_ACTIVATIONS * max(widths)
 
 
 def _previewer_features(config: PreviewerConfig | None) -> float:
-    """Values in the widest layer to a latent cell."""
+    """Values in memory at once to a latent cell, by the widest layer."""
     widest = cells = 1
     for kernel_size, _, c_out in config.convolutions if config else ():
         cells *= 4 if kernel_size == 2 else 1
         widest = max(widest, c_out * cells)
-    return widest
+    return LIVE_ACTIVATIONS * widest

@@ -58,17 +58,20 @@ def test_an_mlp_has_gradients_where_its_gain_alone_is_trained():
     assert torch.autograd.gradcheck(of_gain, mlp[2].gamma)
 
 
-@pytest.mark.parametrize("values", [1, 300, 10**9])
-def test_a_layer_by_strips_gives_the_same(values, monkeypatch):
-    monkeypatch.setattr(wide, "CACHED_VALUES", values)
-    x, rows = unit(2, 7, 4, 6).double(), []
+@pytest.mark.parametrize(("device", "limit"), [("cpu", "CACHED_VALUES"), ("meta", "HELD_VALUES")])
+@pytest.mark.parametrize(("values", "expected"), [(1, [1] * 7), (300, [3, 3, 1]), (10**9, [7])])
+def test_a_layer_by_strips_gives_the_same(device, limit, values, expected, monkeypatch):
+    monkeypatch.setattr(wide, limit, values)
+    x, heights = unit(2, 7, 4, 6).to(device), []
 
     def layer(cells):
-        rows.append(cells.shape[1])
+        heights.append(cells.shape[1])
         return cells * 2
 
-    assert torch.equal(by_strips(layer, x, 24), x * 2)
-    assert rows == {1: [1] * 7, 300: [3, 3, 1], 10**9: [7]}[values]
+    made = by_strips(layer, x, 24)
+    assert heights == expected
+    assert made.shape == x.shape
+    assert device == "meta" or torch.equal(made, x * 2)
 
 
 def test_an_mlp_in_strips_holds_a_strip_of_wide_values_at_most():

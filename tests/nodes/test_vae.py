@@ -3,9 +3,13 @@
 import pytest
 import tiny_cascade
 import torch
+from comfyui_cascade.stage_a import StageA, StageAConfig
+from counted_memory import Counted
 from random_weights import difference
 from safetensors.torch import load_file
 from tiny_cascade import unit
+
+RELEASED = StageAConfig((192, 384), (768, 1536), 12, 4, 8192)
 
 
 @pytest.fixture
@@ -140,3 +144,17 @@ def test_memory_estimates_grow_with_the_picture(tiny):
         assert large == pytest.approx(4 * small)
         small, large = (vae.memory_used_decode((1, 16, side, side), torch.float32) for side in (16, 32))
         assert large == pytest.approx(4 * small)
+
+
+@pytest.mark.parametrize("side", [512, 1024, 2048])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_memory_estimate_of_the_released_stage_a_is_enough_and_not_far_off(comfy_nodes, side, dtype):
+    from comfyui_cascade.nodes.host.vae import stage_a_features
+
+    latents = torch.empty(1, 4, side // 4, side // 4, device="meta", dtype=dtype)
+    with torch.inference_mode(), torch.device("meta"):
+        stage_a = StageA(RELEASED).to(dtype)
+        with Counted() as memory:
+            stage_a.decode(latents)
+    estimate = stage_a_features(RELEASED) * (side // 4) ** 2 * dtype.itemsize
+    assert memory.peak <= estimate <= 3 * memory.peak
