@@ -29,7 +29,7 @@ HEAD = 72
 EDGES = HEAD - TITLE - BETWEEN + 2 * PAD
 """Pixels of a group that are above and below what its nodes take."""
 
-TALLEST, TALLEST_STACK, WIDEST = 830, 930, 1860
+TALLEST, TALLEST_STACK, WIDEST = 940, 1020, 1860
 """Pixels of a column; of groups below one another; up to which nodes that feed one another stand apart."""
 
 LETTER, LINE, HEADING = 5.5, 15, 60

@@ -24,7 +24,6 @@ SIZES = {
     "xy_comparison": (776, 776, 3),  # nine squares and the lines between them
     "gallery": (776, 776, 3),
     "lora": (256, 512, 3),  # without it and with it
-    "lora_timed": (256, 512, 3),
     "large_picture": (384, 640, 3),
 }
 """Of the pictures, where they are not those of the small cascade's squares."""
