@@ -170,9 +170,10 @@ OVERLAPS = """() => {
 }"""
 
 
-@pytest.fixture(
-    scope="module", params=[path.stem for path in sorted((ROOT / "workflows").glob("*.json"))]
-)  # fmt: skip
+WORKFLOWS = [path.stem for path in sorted((ROOT / "workflows").glob("*.json"))]
+
+
+@pytest.fixture(scope="module", params=WORKFLOWS)
 def shipped(desk, request):
     """The name of a workflow that ships; the page shows it."""
     desk.load(request.param)
@@ -182,6 +183,21 @@ def shipped(desk, request):
 
 def test_no_node_of_a_workflow_covers_another(desk, shipped):
     assert desk.evaluate(OVERLAPS) == []
+
+
+def test_no_node_of_a_workflow_covers_another_in_nodes_2(new_context, server, screenshots):
+    context = new_context(**{"Comfy.VueNodes.Enabled": True})
+    page = ComfyPage(context.new_page(), server.url, screenshots)
+    page.open()
+    covered = {}
+    for name in WORKFLOWS:
+        page.load(name)
+        page.command("Comfy.Canvas.FitView")  # what is not in view is not measured
+        page.page.wait_for_timeout(500)
+        covered[name] = page.evaluate(OVERLAPS)
+    page.shot("nodes_2")
+    context.close()
+    assert {name: pairs for name, pairs in covered.items() if pairs} == {}
 
 
 @pytest.fixture(scope="module")
