@@ -50,14 +50,15 @@ WITH_LORA = between(
     WHOLE, "lora", LORA, sample__stage_c=["lora", 0], prompt__clip=["lora", 1], negative__clip=["lora", 1]
 )
 WITH_HOOK = {
-    **changed(STEPWISE, {"sample_c.positive": ["tied", 0]}),
+    **changed(STEPWISE, {"sample_c.positive": ["tied", 0], "sample_c.negative": ["tied", 1]}),
     "hook": node("CascadeCreateHookLora", model=["stage_c", 0], file="small cascade: cyanotype"),
     "early": node("CreateHookKeyframe", strength_mult=1.0, start_percent=0.0),
     "late": node("CreateHookKeyframe", strength_mult=1.0, start_percent=0.5, prev_hook_kf=["early", 0]),
     "timed": node("SetHookKeyframes", hooks=["hook", 0], hook_kf=["late", 0]),
     "tied": node(
-        "ConditioningSetProperties",
-        cond_NEW=["prompt", 0],
+        "PairConditioningSetProperties",
+        positive_NEW=["prompt", 0],
+        negative_NEW=["negative", 0],
         strength=1.0,
         set_cond_area="default",
         hooks=["timed", 0],
@@ -210,7 +211,11 @@ EXAMPLES: dict[str, Example] = {
     ),
     "CascadeCreateHookLora": Example(
         WITH_HOOK,
-        (Panel(changes={"hook.strength_model": 0.0}), DRAWN, Panel(changes={"early.strength_mult": 0.0})),
+        (
+            Panel(changes={"hook.strength_model": 0.0}, label="strength_model 0"),
+            Panel(label="start_percent 0"),
+            Panel(changes={"early.strength_mult": 0.0}, label="start_percent 0.5"),
+        ),
         needs=("lora_cyanotype",),
     ),
     "CascadeSaveStage": Example(
