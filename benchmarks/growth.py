@@ -68,8 +68,12 @@ def draw(found: dict[str, list[Row]], to: Path) -> None:
     for name, rows in found.items():
         grown = [row for row in rows if row["batch"] == 1]
         axis.plot([r["pixels"] for r in grown], [r["seconds"] for r in grown], marker="o", label=name)
-    axis.set(xlabel="side of the picture in pixels", ylabel="seconds", xscale="log", yscale="log")
-    axis.grid(alpha=0.3, which="both")
+    axis.set(xlabel="side of the picture in pixels", ylabel="seconds of a step")
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.grid(alpha=0.3)
     axis.legend()
     figure.tight_layout()
     figure.savefig(to, dpi=90)
