@@ -259,9 +259,7 @@ class Cascade:
         return [(self.embed(picture), weight) for picture, weight in pictures if weight]
 
 
-def _told(stage: str, progress: Progress | None) -> Callable[[int, int, Tensor], None]:
-    def told(step: int, steps: int, estimate: Tensor) -> None:
-        if progress:
-            progress(stage, step + 1, steps, estimate)
-
-    return told
+def _told(stage: str, progress: Progress | None) -> Callable[[int, int, Tensor], None] | None:
+    if progress is None:
+        return None  # so that no step waits for its estimate to be copied
+    return lambda step, steps, estimate: progress(stage, step + 1, steps, estimate)

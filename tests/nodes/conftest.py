@@ -1,12 +1,14 @@
 """The nodes in this process, on a tiny cascade; and the same weights in the host's own classes."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import tiny_cascade
 import torch
+from pictures_by_nodes import by_nodes
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +159,9 @@ def said(monkeypatch):
     logger.addHandler(listener)
     yield texts
     logger.removeHandler(listener)
+
+
+@pytest.fixture
+def graph(pack, comfy_nodes, tiny):
+    """Pictures ``b 3 h w`` drawn by nodes."""
+    return partial(by_nodes, pack, comfy_nodes, tiny)

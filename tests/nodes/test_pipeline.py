@@ -1,7 +1,6 @@
 """The cascade without ComfyUI, against the graph: the same latents and pictures to the bit."""
 
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import lora_files
@@ -10,19 +9,13 @@ import torch
 from comfyui_cascade.pipeline import Sampling, load
 from comfyui_cascade.pipeline.settings import SCHEDULERS
 from comfyui_cascade.samplers.comfyui import SAMPLERS
-from pictures_by_nodes import SETTINGS, SIZE, by_nodes, picture
+from pictures_by_nodes import SETTINGS, SIZE, picture
 from safetensors.torch import save_file
 
 
 @pytest.fixture(scope="module")
 def cascade(tiny_files):
     return load(files=tiny_files)
-
-
-@pytest.fixture
-def graph(pack, comfy_nodes, tiny):
-    """Pictures ``b 3 h w`` drawn by nodes."""
-    return partial(by_nodes, pack, comfy_nodes, tiny)
 
 
 @pytest.mark.parametrize(

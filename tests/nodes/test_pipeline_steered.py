@@ -1,7 +1,6 @@
 """ControlNets and image adapters without ComfyUI, against the graph."""
 
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +8,7 @@ import tiny_controlnet
 import torch
 from comfyui_cascade.adapters.image_prompt import new_image_adapter
 from comfyui_cascade.pipeline import Control, load, load_controlnet
-from pictures_by_nodes import SETTINGS, SIZE, by_nodes, picture
+from pictures_by_nodes import SETTINGS, SIZE, picture
 from random_weights import difference, randomise
 from safetensors.torch import save_file
 from tiny_cascade import COND, IMAGE, C
@@ -18,12 +17,6 @@ from tiny_cascade import COND, IMAGE, C
 @pytest.fixture(scope="module")
 def cascade(tiny_files):
     return load(files=tiny_files)
-
-
-@pytest.fixture
-def graph(pack, comfy_nodes, tiny):
-    """Pictures ``b 3 h w`` drawn by nodes."""
-    return partial(by_nodes, pack, comfy_nodes, tiny)
 
 
 @pytest.fixture(scope="module")
